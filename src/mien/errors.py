@@ -1,0 +1,124 @@
+"""The errors of mien, one small tree. Each is also the builtin that one would expect.
+
+::
+
+    MienError
+    ├── SourceError(ValueError)              an input cannot be used
+    │   ├── SourceNotFoundError(FileNotFoundError)
+    │   ├── DecodeError                      its bytes are not a readable picture or film
+    │   └── TooLargeError                    more pixels than the limit allows
+    ├── ShapeError(ValueError)               an array of the wrong shape or dtype
+    ├── UnknownLabelError(ValueError)        a label or label set that does not exist
+    ├── OptionError(ValueError)              an option with an impossible value
+    ├── OutputError(OSError)                 a result cannot be written
+    ├── ResumeError(ValueError)              an unfinished run does not fit this one
+    ├── DataError(ValueError)                a data set cannot be used
+    └── ModelError(RuntimeError)
+        ├── UnknownModelError(LookupError)   no card of that name
+        ├── IntegrityError                   a weights file is not the one its card names
+        └── MissingExtraError(ImportError)   an optional dependency is not installed
+
+Every message says what was wrong, with the value, and what to do, in one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+__all__ = [
+    "DataError",
+    "DecodeError",
+    "IntegrityError",
+    "MienError",
+    "MissingExtraError",
+    "ModelError",
+    "OptionError",
+    "OutputError",
+    "ResumeError",
+    "ShapeError",
+    "SourceError",
+    "SourceNotFoundError",
+    "TooLargeError",
+    "UnknownLabelError",
+    "UnknownModelError",
+]
+
+
+class MienError(Exception):
+    """Any error that mien raises on purpose."""
+
+
+class SourceError(MienError, ValueError):
+    """An input cannot be used."""
+
+
+class SourceNotFoundError(SourceError, FileNotFoundError):
+    """An input does not exist."""
+
+    def __str__(self) -> str:
+        return Exception.__str__(self)
+
+
+class DecodeError(SourceError):
+    """The bytes of an input are not a picture or film that can be read."""
+
+
+class TooLargeError(SourceError):
+    """An input has more pixels than the limit allows."""
+
+
+class ShapeError(MienError, ValueError):
+    """An array has the wrong shape or dtype; the message names what was expected and what came."""
+
+    def __init__(self, what: str, expected: str, got: object) -> None:
+        super().__init__(f"{what}: expected {expected}, got {got}")
+
+
+class UnknownLabelError(MienError, ValueError):
+    """A label or a label set that does not exist."""
+
+    def __init__(self, name: object, known: Iterable[str], *, what: str = "label") -> None:
+        super().__init__(f"unknown {what} {name!r}; choose one of: {', '.join(known)}")
+
+
+class OptionError(MienError, ValueError):
+    """An option has a value that it cannot have."""
+
+
+class OutputError(MienError, OSError):
+    """A result cannot be written."""
+
+    def __str__(self) -> str:
+        return Exception.__str__(self)
+
+
+class ResumeError(MienError, ValueError):
+    """An unfinished run on disk does not fit the run that was asked for."""
+
+
+class DataError(MienError, ValueError):
+    """A data set cannot be used."""
+
+
+class ModelError(MienError, RuntimeError):
+    """A model cannot be used."""
+
+
+class UnknownModelError(ModelError, LookupError):
+    """No card of that name in the catalog."""
+
+    def __init__(self, name: object, known: Sequence[str]) -> None:
+        super().__init__(f"unknown model {name!r}; choose one of: {', '.join(known)}")
+
+
+class IntegrityError(ModelError):
+    """A weights file is not the one its card names."""
+
+
+class MissingExtraError(ModelError, ImportError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"this needs {package}, which is not installed; run: pip install 'mien[{extra}]'")
+        self.package = package
+        self.extra = extra

@@ -1,0 +1,1 @@
+"""Making a model: recipe, net, augmentation, loop, export. Needs the extra ``train``."""

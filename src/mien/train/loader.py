@@ -1,0 +1,92 @@
+"""Batches of FER2013 faces with both label sources, in an order that only the seed and the epoch decide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data.importers import LabelledFaces, read_fer2013
+from ..errors import DataError
+from ..labels import SEVEN
+from .recipe import Recipe
+
+__all__ = ["Batches", "FacesData", "Split", "split_training"]
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The faces to train on, those held out to choose and calibrate with, and how many leaked faces were dropped."""
+
+    train: LabelledFaces
+    validation: LabelledFaces
+    dropped: int
+
+
+def split_training(path: str | Path, *, validation: float, seed: int) -> Split:
+    """Split FER2013's Training by groups of pixel-equal pictures, without any face that is also in PublicTest."""
+    faces = read_fer2013(path)
+    public = np.unique(faces.group[faces.split == "PublicTest"])
+    training = faces[faces.split == "Training"]
+    leaked = np.isin(training.group, public)
+    training = training[~leaked]
+    if not len(training):
+        msg = f"{path}: no face of the split 'Training' to train on"
+        raise DataError(msg)
+    groups = np.unique(training.group)
+    held = np.random.default_rng(seed).permutation(groups)[: round(validation * len(groups))]
+    inside = np.isin(training.group, held)
+    return Split(train=training[~inside], validation=training[inside], dropped=int(leaked.sum()))
+
+
+class Batches:
+    """One epoch of ``(pictures, crowd, crowd weight, fer2013, step seed)``, reshuffled by seed and epoch.
+
+    Pictures are (N, 1, 48, 48) uint8; ``crowd`` is (N, 8) a distribution; ``fer2013`` is (N, 7) one-hot.
+    """
+
+    def __init__(self, faces: LabelledFaces, *, batch: int, seed: int, epoch: int | None) -> None:
+        self._pictures = torch.from_numpy(faces.images)[:, None]
+        self._crowd = torch.from_numpy(faces.crowd())
+        self._weight = torch.from_numpy(faces.crowd_weight())
+        self._label = torch.nn.functional.one_hot(torch.from_numpy(faces.label), len(SEVEN)).float()
+        self.batch, self.seed, self.epoch = batch, seed, epoch
+
+    def __len__(self) -> int:
+        n = len(self._pictures)
+        return n // self.batch if self.epoch is not None else -(-n // self.batch)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor, int]]:
+        n = len(self._pictures)
+        order = torch.arange(n)
+        seed = self.seed * 1_000_003 + (self.epoch or 0)
+        if self.epoch is not None:
+            order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+        for step in range(len(self)):
+            i = order[step * self.batch : (step + 1) * self.batch]
+            yield self._pictures[i], self._crowd[i], self._weight[i], self._label[i], seed * 10_007 + step
+
+
+class FacesData(lightning.LightningDataModule):
+    """FER2013 for Lightning: a fresh, seeded order every epoch, so a resumed run sees what an unbroken one would."""
+
+    def __init__(self, path: str | Path, recipe: Recipe, *, limit: int | None = None) -> None:
+        super().__init__()
+        self.split = split_training(path, validation=recipe.validation, seed=recipe.seed)
+        if limit is not None:
+            self.split = Split(self.split.train[:limit], self.split.validation[:limit], self.split.dropped)
+        self.recipe = recipe
+
+    def train_dataloader(self) -> Batches:
+        """Return the batches of the current epoch."""
+        epoch = self.trainer.current_epoch if self.trainer else 0
+        return Batches(self.split.train, batch=self.recipe.batch, seed=self.recipe.seed, epoch=epoch)
+
+    def val_dataloader(self) -> Batches:
+        """Return the held-out faces in their order."""
+        return Batches(self.split.validation, batch=512, seed=self.recipe.seed, epoch=None)
