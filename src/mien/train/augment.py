@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 __all__ = ["Augment", "mix"]
 
@@ -57,14 +57,16 @@ class Augment:
         def draw(*shape: int) -> Tensor:
             return (torch.rand(*shape, generator=generator) * 2 - 1).to(x.device)
 
-        x = F.grid_sample(
-            x, F.affine_grid(self._affine(draw, n), [n, 1, size, size], align_corners=False),
-            padding_mode="border", align_corners=False,
+        x = functional.grid_sample(
+            x,
+            functional.affine_grid(self._affine(draw, n), [n, 1, size, size], align_corners=False),
+            padding_mode="border",
+            align_corners=False,
         )
         if self.gamma:
             x = x.clamp(1e-3, 1) ** torch.exp(self.gamma * draw(n, 1, 1, 1))
         if self.blur and float(torch.rand(1, generator=generator)) < self.blur:
-            x = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
+            x = functional.avg_pool2d(functional.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
         if self.noise and float(torch.rand(1, generator=generator)) < self.noise:
             x = (x + 0.04 * torch.randn(x.shape, generator=generator).to(x.device)).clamp(0, 1)
         return self._erased(x, draw) if self.erase else x

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
 
 from ..errors import ResumeError
@@ -23,14 +22,14 @@ __all__ = ["fit"]
 _log = logging.getLogger(__name__)
 
 
-class _History(Callback):
+class _History(Callback):  # type: ignore[misc, unused-ignore]  # lightning may be absent
     """One line an epoch in ``history.csv``; the file survives a restart."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.started = time.monotonic()
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002  # Lightning names it
         """Append the epoch's scores."""
         scores = {k: round(float(v), 5) for k, v in trainer.callback_metrics.items()}
         now = time.monotonic()
@@ -47,7 +46,13 @@ class _History(Callback):
 
 
 def fit(
-    recipe: Recipe, data: str | Path, run: str | Path, *, resume: bool = False, limit: int | None = None,
+    recipe: Recipe,
+    data: str | Path,
+    run: str | Path,
+    *,
+    resume: bool = False,
+    limit: int | None = None,
+    until: int | None = None,
     progress: bool = True,
 ) -> Path:
     """Train a recipe on FER2013 and return the path of the last checkpoint.
@@ -65,6 +70,8 @@ def fit(
         Go on from ``last.ckpt`` if there is one.
     limit
         Use only so many faces, to try a recipe.
+    until
+        Stop after this many epochs of the recipe, to go on another day; the rate's schedule stays the recipe's.
     progress
         Show Lightning's progress bar.
 
@@ -82,13 +89,17 @@ def fit(
     (folder / "recipe.json").write_text(json.dumps(recipe.as_dict(), indent=1), encoding="utf-8")
     lightning.seed_everything(recipe.seed, verbose=False)
     faces = FacesData(data, recipe, limit=limit)
-    _log.info("%d faces to train on, %d held out, %d dropped for being in PublicTest",
-              len(faces.split.train), len(faces.split.validation), faces.split.dropped)
+    _log.info(
+        "%d faces to train on, %d held out, %d dropped for being in PublicTest",
+        len(faces.split.train),
+        len(faces.split.validation),
+        faces.split.dropped,
+    )
     module = TwoLabelModule(recipe, steps_an_epoch=len(faces.split.train) // recipe.batch)
     trainer = lightning.Trainer(
         default_root_dir=folder,
-        max_epochs=recipe.epochs,
-        precision=recipe.precision,  # type: ignore[arg-type]
+        max_epochs=min(recipe.epochs, until or recipe.epochs),
+        precision=recipe.precision,
         accelerator="auto",
         devices=1,
         logger=False,
@@ -99,9 +110,10 @@ def fit(
         callbacks=[
             EMAWeightAveraging(decay=recipe.optim.ema),
             _History(folder / "history.csv"),
-            ModelCheckpoint(dirpath=folder, filename="best", monitor="val_loss", save_last=True,
-                            enable_version_counter=False),
+            ModelCheckpoint(
+                dirpath=folder, filename="best", monitor="val_loss", save_last=True, enable_version_counter=False
+            ),
         ],
     )
-    trainer.fit(module, faces, ckpt_path=str(last) if last.exists() else None, weights_only=False)
+    trainer.fit(module, faces, ckpt_path=str(last) if last.exists() else None, weights_only=True)
     return last

@@ -14,9 +14,14 @@ from torch import Tensor
 from ..data.importers import LabelledFaces, read_fer2013
 from ..errors import DataError
 from ..labels import SEVEN
+from ..models.prepare import prepare
+from ..zoo.card import InputSpec
 from .recipe import Recipe
 
-__all__ = ["Batches", "FacesData", "Split", "split_training"]
+__all__ = ["INPUT", "Batches", "FacesData", "Split", "split_training"]
+
+INPUT = InputSpec(width=48, height=48, colour="grey", low=0.0, high=1.0)
+"""What the networks are fed, in training and, by way of the exported card, ever after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +34,16 @@ class Split:
 
 
 def split_training(path: str | Path, *, validation: float, seed: int) -> Split:
-    """Split FER2013's Training by groups of pixel-equal pictures, without any face that is also in PublicTest."""
+    """Split FER2013's Training by groups of pixel-equal pictures, without any face that is also in PublicTest.
+
+    Raises
+    ------
+    DataError
+        If no labelled face of Training is left.
+    """
     faces = read_fer2013(path)
     public = np.unique(faces.group[faces.split == "PublicTest"])
-    training = faces[faces.split == "Training"]
+    training = faces[(faces.split == "Training") & (faces.label >= 0)]
     leaked = np.isin(training.group, public)
     training = training[~leaked]
     if not len(training):
@@ -47,32 +58,34 @@ def split_training(path: str | Path, *, validation: float, seed: int) -> Split:
 class Batches:
     """One epoch of ``(pictures, crowd, crowd weight, fer2013, step seed)``, reshuffled by seed and epoch.
 
-    Pictures are (N, 1, 48, 48) uint8; ``crowd`` is (N, 8) a distribution; ``fer2013`` is (N, 7) one-hot.
+    Pictures are (N, 1, 48, 48) float32, as `models.prepare` makes them for `INPUT`; ``crowd`` is (N, 8) a
+    distribution; ``fer2013`` is (N, 7) one-hot.
     """
 
     def __init__(self, faces: LabelledFaces, *, batch: int, seed: int, epoch: int | None) -> None:
-        self._pictures = torch.from_numpy(faces.images)[:, None]
+        self._crops = faces.images
         self._crowd = torch.from_numpy(faces.crowd())
         self._weight = torch.from_numpy(faces.crowd_weight())
         self._label = torch.nn.functional.one_hot(torch.from_numpy(faces.label), len(SEVEN)).float()
         self.batch, self.seed, self.epoch = batch, seed, epoch
 
     def __len__(self) -> int:
-        n = len(self._pictures)
+        n = len(self._crops)
         return n // self.batch if self.epoch is not None else -(-n // self.batch)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor, int]]:
-        n = len(self._pictures)
+        n = len(self._crops)
         order = torch.arange(n)
         seed = self.seed * 1_000_003 + (self.epoch or 0)
         if self.epoch is not None:
             order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
         for step in range(len(self)):
             i = order[step * self.batch : (step + 1) * self.batch]
-            yield self._pictures[i], self._crowd[i], self._weight[i], self._label[i], seed * 10_007 + step
+            pictures = torch.from_numpy(prepare(self._crops[i.numpy()], INPUT))
+            yield pictures, self._crowd[i], self._weight[i], self._label[i], seed * 10_007 + step
 
 
-class FacesData(lightning.LightningDataModule):
+class FacesData(lightning.LightningDataModule):  # type: ignore[misc, unused-ignore]  # lightning may be absent
     """FER2013 for Lightning: a fresh, seeded order every epoch, so a resumed run sees what an unbroken one would."""
 
     def __init__(self, path: str | Path, recipe: Recipe, *, limit: int | None = None) -> None:

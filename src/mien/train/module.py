@@ -6,8 +6,8 @@ from typing import Any
 
 import lightning
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from .augment import mix
 from .nets import build
@@ -17,10 +17,10 @@ __all__ = ["TwoLabelModule"]
 
 
 def _soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    return -(target * F.log_softmax(logits.float(), 1)).sum(1)
+    return -(target * functional.log_softmax(logits.float(), 1)).sum(1)
 
 
-class TwoLabelModule(lightning.LightningModule):
+class TwoLabelModule(lightning.LightningModule):  # type: ignore[misc, unused-ignore]  # lightning may be absent
     """The taggers' vote distribution for one head, FER2013's own label for the other.
 
     The crowd's loss is weighted, face by face, with the share of taggers that named an expression at all.
@@ -30,7 +30,7 @@ class TwoLabelModule(lightning.LightningModule):
         super().__init__()
         self.recipe = recipe
         self.steps_an_epoch = steps_an_epoch
-        self.net = build(recipe.net, **recipe.net_options).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.net = build(recipe.net, **recipe.net_options).to(memory_format=torch.channels_last)
 
     def _losses(self, x: Tensor, crowd: Tensor, weight: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         crowd_logits, label_logits, _ = self.net(x.contiguous(memory_format=torch.channels_last))
@@ -42,8 +42,9 @@ class TwoLabelModule(lightning.LightningModule):
         pictures, crowd, weight, label, seed = batch
         r = self.recipe
         generator = torch.Generator().manual_seed(seed)
+        torch.manual_seed(seed)  # decides the dropout: a resumed run drops what an unbroken one would
         with torch.autocast(self.device.type, enabled=False):
-            x = r.augment(pictures.float() / 255, generator, r.size_at(self.current_epoch))
+            x = r.augment(pictures, generator, r.size_at(self.current_epoch))
             label = label * (1 - r.smoothing) + r.smoothing / label.shape[1]
             x, crowd, weight, label = mix(x, (crowd, weight, label), r.augment.mixup, generator)
         crowd_loss, label_loss, *_ = self._losses(x, crowd, weight, label)
@@ -54,7 +55,7 @@ class TwoLabelModule(lightning.LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor, Tensor, Tensor, int], _index: int) -> None:
         """Log both losses and both agreements on the held-out faces."""
         pictures, crowd, weight, label, _ = batch
-        crowd_loss, label_loss, crowd_logits, label_logits = self._losses(pictures.float() / 255, crowd, weight, label)
+        crowd_loss, label_loss, crowd_logits, label_logits = self._losses(pictures, crowd, weight, label)
         scores = {
             "val_loss": crowd_loss + label_loss,
             "val_crowd_loss": crowd_loss,
@@ -71,7 +72,9 @@ class TwoLabelModule(lightning.LightningModule):
         plain = [p for p in self.net.parameters() if p.ndim <= 1]
         optimizer = torch.optim.SGD(
             [{"params": decayed, "weight_decay": o.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-            lr=o.lr, momentum=o.momentum, nesterov=True,
+            lr=o.lr,
+            momentum=o.momentum,
+            nesterov=True,
         )
         total = self.recipe.epochs * self.steps_an_epoch
 

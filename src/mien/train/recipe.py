@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields
+from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ..errors import OptionError, SourceNotFoundError
@@ -34,6 +37,17 @@ class Stage:
     size: int
 
 
+_MEANING: Mapping[str, str] = MappingProxyType(
+    {
+        "epochs": "train for one or more",
+        "batch": "a step needs one face or more",
+        "validation": "it is the share of Training that is held out, between 0 and 1",
+        "optim.hold": "it is the share of the steps after which the rate falls, at least 0 and below 1",
+        "stages": "the first starts at 0 and each starts after the one before",
+    }
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """A training run as a value.
@@ -53,9 +67,26 @@ class Recipe:
     crowd_weight: float = 1.0
     fer2013_weight: float = 1.0
     smoothing: float = 0.1
-    optim: Optim = Optim()
-    augment: Augment = Augment()
+    optim: Optim = field(default_factory=Optim)
+    augment: Augment = field(default_factory=Augment)
     stages: tuple[Stage, ...] = (Stage(start=0.0, size=48),)
+
+    def __post_init__(self) -> None:
+        impossible = {
+            "epochs": self.epochs < 1,
+            "batch": self.batch < 1,
+            "validation": not 0 < self.validation < 1,
+            "optim.hold": not 0 <= self.optim.hold < 1,
+            "stages": not self.stages
+            or self.stages[0].start > 0
+            or any(a.start >= b.start for a, b in pairwise(self.stages)),
+        }
+        for name in (n for n, wrong in impossible.items() if wrong):
+            part: Any = self
+            for step in name.split("."):
+                part = getattr(part, step)
+            msg = f"recipe {self.name}: {name} cannot be {part!r}; {_MEANING[name]}"
+            raise OptionError(msg)
 
     def size_at(self, epoch: int) -> int:
         """Return the picture size of an epoch."""
@@ -66,6 +97,44 @@ class Recipe:
         return asdict(self)
 
 
+def read_recipe(path: str | Path, *, settings: Sequence[str] = ()) -> Recipe:
+    """Read a recipe, or the ``recipe.json`` of a run, and apply settings of the form ``optim.lr=0.02``.
+
+    Raises
+    ------
+    SourceNotFoundError
+        If there is no such file.
+    OptionError
+        If the file is neither TOML nor JSON, or a setting is unknown or has an impossible value.
+    """
+    file = Path(path)
+    if not file.is_file():
+        msg = f"{file}: no such recipe"
+        raise SourceNotFoundError(msg)
+    parse = json.loads if file.suffix == ".json" else tomllib.loads
+    try:
+        table: dict[str, Any] = parse(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        msg = f"{file}: not a recipe ({error})"
+        raise OptionError(msg) from error
+    for setting in settings:
+        _set(table, setting)
+    recipe: Recipe = _make(Recipe, {"name": file.stem} | table, "recipe")
+    return recipe
+
+
+def _set(table: dict[str, Any], setting: str) -> None:
+    key, equals, value = setting.partition("=")
+    *above, last = key.strip().split(".")
+    place: Any = table
+    for name in above:
+        place = place.setdefault(name, {}) if isinstance(place, dict) else None
+    if not equals or not isinstance(place, dict):
+        msg = f"--set {setting!r}: write it as name=value, or optim.name=value for a setting of a part"
+        raise OptionError(msg)
+    place[last] = _value(value.strip())
+
+
 def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"x = {text}")["x"]
@@ -73,50 +142,40 @@ def _value(text: str) -> Any:
         return text
 
 
-def _make(kind: type, table: Mapping[str, Any], where: str) -> Any:
-    known = {f.name: f for f in fields(kind)}
-    unknown = set(table) - set(known)
-    if unknown:
-        msg = f"recipe{where}: unknown setting {', '.join(sorted(unknown))}; choose from {', '.join(known)}"
+_KINDS: Mapping[str, tuple[str, tuple[type, ...]]] = MappingProxyType(
+    {"int": ("a whole number", (int,)), "float": ("a number", (int, float)), "str": ("a text", (str,))}
+)
+
+
+def _make(kind: type[Any], table: Any, where: str) -> Any:
+    if not isinstance(table, Mapping):
+        msg = f"{where}: expected settings, got {table!r}"
         raise OptionError(msg)
-    parts: dict[str, Any] = dict(table)
-    for name, part in {"optim": Optim, "augment": Augment}.items():
-        if is_dataclass(kind) and kind is Recipe and name in parts:
-            parts[name] = _make(part, parts[name], f".{name}")
-    if kind is Recipe and "stages" in parts:
-        parts["stages"] = tuple(_make(Stage, s, ".stages") for s in parts["stages"])
-    return kind(**parts)
-
-
-def read_recipe(path: str | Path, *, settings: Sequence[str] = ()) -> Recipe:
-    """Read a recipe and apply settings of the form ``optim.lr=0.02``.
-
-    Raises
-    ------
-    SourceNotFoundError
-        If there is no such file.
-    OptionError
-        If the file is not TOML or a setting is unknown.
-    """
-    file = Path(path)
-    if not file.is_file():
-        msg = f"{file}: no such recipe"
-        raise SourceNotFoundError(msg)
-    try:
-        table: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        msg = f"{file}: not a TOML file ({error})"
-        raise OptionError(msg) from error
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals:
-            msg = f"--set {setting!r}: write it as name=value"
+    known = {f.name: f for f in fields(kind)}
+    if unknown := set(table) - set(known):
+        msg = f"{where}: unknown setting {', '.join(sorted(unknown))}; choose from {', '.join(known)}"
+        raise OptionError(msg)
+    for name, value in table.items():
+        words, types = _KINDS.get(str(known[name].type), ("", (object,)))
+        if not isinstance(value, types) or (isinstance(value, bool) and words):
+            msg = f"{where}: {name} is {value!r}; it must be {words}"
             raise OptionError(msg)
-        *above, last = key.strip().split(".")
-        place = table
-        for name in above:
-            place = place.setdefault(name, {})
-        place[last] = _value(value.strip())
-    table.setdefault("name", file.stem)
-    recipe: Recipe = _make(Recipe, table, "")
-    return recipe
+    parts: dict[str, Any] = dict(table)
+    if kind is Recipe:
+        parts |= {
+            n: _make(k, parts[n], f"{where}.{n}") for n, k in (("optim", Optim), ("augment", Augment)) if n in parts
+        }
+        if "stages" in parts:
+            parts["stages"] = _stages(parts["stages"], f"{where}.stages")
+    try:
+        return kind(**parts)
+    except TypeError as error:
+        msg = f"{where}: a setting is missing ({error})"
+        raise OptionError(msg) from error
+
+
+def _stages(tables: Any, where: str) -> tuple[Stage, ...]:
+    if not isinstance(tables, list | tuple):
+        msg = f"{where}: expected a list of stages, got {tables!r}"
+        raise OptionError(msg)
+    return tuple(_make(Stage, table, where) for table in tables)

@@ -15,7 +15,7 @@ def _conv(i: int, o: int, size: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(i, o, size, stride, size // 2, bias=False), nn.BatchNorm2d(o))
 
 
-class _Block(nn.Module):
+class _Block(nn.Module):  # type: ignore[misc, unused-ignore]  # torch may be absent
     """Two 3×3 convolutions beside a shortcut (He et al. 2016, arXiv 1512.03385)."""
 
     def __init__(self, i: int, o: int, stride: int) -> None:
@@ -29,7 +29,7 @@ class _Block(nn.Module):
         return torch.relu(y + self.shortcut(x))
 
 
-class TwoHeadResidual(nn.Module):
+class TwoHeadResidual(nn.Module):  # type: ignore[misc, unused-ignore]  # torch may be absent
     """Grey faces to two sets of logits and an embedding.
 
     Every picture is first brought to mean 0 and variance 1, so that light and contrast do not matter.

@@ -1,0 +1,192 @@
+"""How good scores are, in NumPy. A class that does not occur has NaN, never 0 and never 1.
+
+Everywhere ``truth`` is (N,) integer labels, ``predicted`` is (N,) integer labels, ``scores`` is (N, K) probabilities
+and ``confusion`` is (K, K) counts with the truth in rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ShapeError
+
+__all__ = [
+    "Estimate",
+    "accuracy",
+    "balanced_accuracy",
+    "bootstrap",
+    "calibration_error",
+    "confusion_matrix",
+    "divergence",
+    "likelihood_loss",
+    "macro_f1",
+    "precision",
+    "recall",
+    "share",
+    "top_k",
+    "vote_calibration_error",
+    "wilson",
+]
+
+Integers = NDArray[np.integer[Any]]
+Floats = NDArray[np.floating[Any]]
+
+_Z95 = 1.959963984540054
+_TINY = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A measured value with its 95 % interval over ``n`` cases; all NaN where n is 0."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """Return the 95 % score interval of a share of n cases (Wilson 1927); NaN where n is 0."""
+    if n == 0:
+        return float("nan"), float("nan")
+    rate, z2 = hits / n, _Z95**2
+    middle = (rate + z2 / (2 * n)) / (1 + z2 / n)
+    half = _Z95 / (1 + z2 / n) * np.sqrt(rate * (1 - rate) / n + z2 / (4 * n * n))
+    return float(max(middle - half, 0.0)), float(min(middle + half, 1.0))
+
+
+def share(hits: int, n: int) -> Estimate:
+    """Return hits / n with its Wilson interval."""
+    return Estimate(hits / n if n else float("nan"), *wilson(hits, n), n)
+
+
+def accuracy(truth: Integers, predicted: Integers) -> Estimate:
+    """Return the share of cases that are named right."""
+    _same_length(truth, predicted)
+    return share(int((truth == predicted).sum()), len(truth))
+
+
+def confusion_matrix(truth: Integers, predicted: Integers, classes: int) -> NDArray[np.int64]:
+    """Count cases by true class (rows) and named class (columns), (classes, classes) int64."""
+    _same_length(truth, predicted)
+    counts = np.bincount(truth * classes + predicted, minlength=classes * classes)
+    return counts.astype(np.int64).reshape(classes, classes)
+
+
+def recall(confusion: Integers) -> NDArray[np.float64]:
+    """Return the share of each true class that is named right, (K,); NaN for a class without cases."""
+    return _ratio(np.diagonal(confusion), confusion.sum(1))
+
+
+def precision(confusion: Integers) -> NDArray[np.float64]:
+    """Return the share of each named class that is right, (K,); NaN for a class that is never named."""
+    return _ratio(np.diagonal(confusion), confusion.sum(0))
+
+
+def balanced_accuracy(confusion: Integers) -> float:
+    """Return the mean recall of the classes that occur; NaN where none does."""
+    return _mean(recall(confusion))
+
+
+def macro_f1(confusion: Integers) -> float:
+    """Return the mean F1 of the classes that occur or are named; one that is only ever missed counts 0."""
+    return _mean(_ratio(2 * np.diagonal(confusion), confusion.sum(0) + confusion.sum(1)))
+
+
+def top_k(truth: Integers, scores: Floats, k: int) -> Estimate:
+    """Return the share of cases whose true class is among the k best scores; the earlier class wins a tie."""
+    _scores_of(truth, scores)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return share(int((order == truth[:, None]).any(1).sum()), len(truth))
+
+
+def calibration_error(truth: Integers, scores: Floats, *, bins: int = 15) -> float:
+    """Return the expected calibration error of the best score, in [0, 1]; NaN without cases.
+
+    Mean distance between score and accuracy over equal-width bins, weighted by their cases (Naeini et al. 2015; the
+    15 bins are those of Guo et al. 2017, arXiv 1706.04599).
+    """
+    _scores_of(truth, scores)
+    return _gap(scores, (scores.argmax(1) == truth).astype(np.float64), bins)
+
+
+def vote_calibration_error(target: Floats, scores: Floats, *, bins: int = 15) -> float:
+    """Return `calibration_error` with the share of votes (N, K) that the best label got in place of right or wrong."""
+    _same_shape(target, scores)
+    return _gap(scores, target[np.arange(len(target)), scores.argmax(1)].astype(np.float64), bins)
+
+
+def divergence(target: Floats, scores: Floats) -> float:
+    """Return the mean Kullback-Leibler divergence of scores (N, K) from a distribution (N, K), in nats."""
+    _same_shape(target, scores)
+    p, q = target.astype(np.float64), np.maximum(scores.astype(np.float64), _TINY)
+    return _mean((p * np.log(np.maximum(p, _TINY) / q)).sum(1))
+
+
+def likelihood_loss(truth: Integers, scores: Floats) -> float:
+    """Return the mean negative log likelihood of the true class, in nats."""
+    _scores_of(truth, scores)
+    held = scores[np.arange(len(truth)), truth].astype(np.float64)
+    return _mean(-np.log(np.maximum(held, _TINY)))
+
+
+def bootstrap(
+    statistic: Callable[[NDArray[np.intp]], float], n: int, *, draws: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """Return the 95 % percentile interval of a statistic over n cases (Efron 1979).
+
+    Parameters
+    ----------
+    statistic
+        Takes the indices (n,) of a resample, drawn with replacement, and returns a number; NaN ones are left out.
+    n
+        Number of cases.
+    draws, seed
+        Number of resamples, and what decides them.
+    """
+    if n == 0:
+        return float("nan"), float("nan")
+    rng = np.random.default_rng(seed)
+    values = np.array([statistic(rng.integers(0, n, n)) for _ in range(draws)])
+    low, high = np.nanpercentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _gap(scores: Floats, right: NDArray[np.float64], bins: int) -> float:
+    if not len(scores):
+        return float("nan")
+    best = scores.max(1).astype(np.float64)
+    place = np.clip((best * bins).astype(np.int64), 0, bins - 1)
+    gap = np.bincount(place, right, bins) - np.bincount(place, best, bins)
+    return float(np.abs(gap).sum() / len(scores))
+
+
+def _ratio(above: Integers, below: Integers) -> NDArray[np.float64]:
+    out = np.full(above.shape, np.nan)
+    np.divide(above, below, out=out, where=below > 0)
+    return out
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def _same_length(truth: Integers, predicted: Integers) -> None:
+    if truth.ndim != 1 or truth.shape != predicted.shape:
+        raise ShapeError("labels", "two arrays (N,) of equal length", (truth.shape, predicted.shape))
+
+
+def _same_shape(target: Floats, scores: Floats) -> None:
+    if target.ndim != 2 or target.shape != scores.shape:
+        raise ShapeError("distributions", "two arrays (N, K) of equal shape", (target.shape, scores.shape))
+
+
+def _scores_of(truth: Integers, scores: Floats) -> None:
+    if truth.ndim != 1 or scores.ndim != 2 or len(scores) != len(truth):
+        raise ShapeError("scores", "(N,) and (N, K)", (truth.shape, scores.shape))
