@@ -18,12 +18,14 @@
         ├── IntegrityError                   a weights file is not the one its card names
         └── MissingExtraError(ImportError)   an optional dependency is not installed
 
-Every message says what was wrong, with the value, and what to do, in one line.
+Every message says what was wrong, with the value, and what to do, in one line. Errors can be copied and sent to another
+process, whatever their constructor takes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 __all__ = [
     "DataError",
@@ -46,6 +48,17 @@ __all__ = [
 
 class MienError(Exception):
     """Any error that mien raises on purpose."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The default calls the class with the finished message, which is not what the constructors below take; a pool
+        # of processes would then hang on the error of a worker.
+        return _rebuild, (type(self), self.args), self.__dict__
+
+
+def _rebuild(kind: type[MienError], args: tuple[object, ...]) -> MienError:
+    error: MienError = (OSError if issubclass(kind, OSError) else Exception).__new__(kind)
+    error.args = args
+    return error
 
 
 class SourceError(MienError, ValueError):

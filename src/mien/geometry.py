@@ -34,35 +34,53 @@ def _boxes(boxes: Floats) -> Floats:
     return boxes
 
 
+def _scored(boxes: Floats, scores: Floats) -> Floats:
+    if scores.shape != _boxes(boxes).shape[:1]:
+        raise ShapeError("scores", f"({len(boxes)},), one a box", scores.shape)
+    return scores
+
+
+def _share(part: Floats, whole: Floats) -> Floats:
+    """Return part / whole, 0 where there is no whole; boxes of whole numbers give fractions too."""
+    out = np.zeros(part.shape, np.result_type(part, np.float32))
+    return np.divide(part, whole, out=out, where=whole > 0)
+
+
 def area(boxes: Floats) -> Floats:
     """Return the areas (N,) of boxes (N, 4), pixels squared; an inverted box has none."""
-    sides = np.maximum(_boxes(boxes)[:, 2:] - boxes[:, :2], 0)
-    return sides[:, 0] * sides[:, 1]
+    sides: Floats = np.maximum(_boxes(boxes)[:, 2:] - boxes[:, :2], 0)
+    product: Floats = sides[:, 0] * sides[:, 1]
+    return product
 
 
 def intersection(a: Floats, b: Floats) -> Floats:
     """Return the common areas (N, M) of boxes (N, 4) and (M, 4)."""
     low = np.maximum(_boxes(a)[:, None, :2], _boxes(b)[None, :, :2])
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    sides = np.maximum(high - low, 0)
-    return sides[..., 0] * sides[..., 1]
+    sides: Floats = np.maximum(high - low, 0)
+    product: Floats = sides[..., 0] * sides[..., 1]
+    return product
 
 
 def iou(a: Floats, b: Floats) -> Floats:
-    """Return intersection over union (N, M), each in [0, 1]; 0 where both boxes are empty."""
+    """Return intersection over union (N, M), each in [0, 1]; 0 where both boxes are empty.
+
+    >>> iou(np.array([[0.0, 0, 2, 2]]), np.array([[1.0, 0, 3, 2]])).round(3).tolist()
+    [[0.333]]
+    """
     common = intersection(a, b)
-    union = area(a)[:, None] + area(b)[None, :] - common
-    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+    return _share(common, area(a)[:, None] + area(b)[None, :] - common)
 
 
 def overlap_smaller(a: Floats, b: Floats) -> Floats:
     """Return the intersection as a share of the smaller box, (N, M), each in [0, 1]."""
     common = intersection(a, b)
-    smaller = np.minimum(area(a)[:, None], area(b)[None, :])
-    return np.divide(common, smaller, out=np.zeros_like(common), where=smaller > 0)
+    return _share(common, np.minimum(area(a)[:, None], area(b)[None, :]))
 
 
-def nms(boxes: Floats, scores: Floats, *, threshold: float, by: Literal["union", "smaller"] = "union") -> NDArray[np.intp]:
+def nms(
+    boxes: Floats, scores: Floats, *, threshold: float, by: Literal["union", "smaller"] = "union"
+) -> NDArray[np.intp]:
     """Suppress boxes that overlap a better one.
 
     Parameters
@@ -78,9 +96,14 @@ def nms(boxes: Floats, scores: Floats, *, threshold: float, by: Literal["union",
     -------
     ndarray
         Indices of the kept boxes, best first.
+
+    Raises
+    ------
+    ShapeError
+        If there is not one score a box.
     """
     # One row of overlaps a kept box: the full matrix of some thousand proposals would not fit a small machine.
-    order = np.argsort(-scores, kind="stable")
+    order = np.argsort(-_scored(boxes, scores), kind="stable")
     areas = area(boxes)
     kept = []
     while order.size:
@@ -102,11 +125,16 @@ def same_face(boxes: Floats, scores: Floats, *, reach: float = 0.3, cover: float
     -------
     ndarray
         Indices of the kept boxes, best score first.
+
+    Raises
+    ------
+    ShapeError
+        If there is not one score a box.
     """
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
     side = np.sqrt(area(boxes))
     kept: list[int] = []
-    for i in np.argsort(-scores, kind="stable"):
+    for i in np.argsort(-_scored(boxes, scores), kind="stable"):
         if kept:
             larger = np.maximum(side[kept], side[i])
             near = np.hypot(*(centre[kept] - centre[i]).T) < reach * larger
@@ -128,7 +156,18 @@ def similarity(source: Floats, target: Floats) -> NDArray[np.float64]:
     Returns
     -------
     ndarray
-        (2, 3) float64: ``[[a, -b, tx], [b, a, ty]]``.
+        (2, 3) float64: ``[[a, -b, tx], [b, a, ty]]``; only a shift where all source points are one.
+
+    Raises
+    ------
+    ShapeError
+        If the points are not two arrays (K, 2) of one length, K ≥ 2.
+
+    Examples
+    --------
+    >>> here = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    >>> similarity(here, 2 * here + [3, 4]).round(6).tolist()
+    [[2.0, -0.0, 3.0], [0.0, 2.0, 4.0]]
     """
     if source.shape != target.shape or source.ndim != 2 or source.shape[1] != 2 or len(source) < 2:
         raise ShapeError("points", "two arrays (K, 2) of equal length, K >= 2", (source.shape, target.shape))

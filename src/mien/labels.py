@@ -6,14 +6,14 @@ Everywhere in mien the eight labels are spelled and ordered
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import UnknownLabelError
+from .errors import OptionError, UnknownLabelError
 
 __all__ = [
     "EIGHT",
@@ -67,8 +67,14 @@ class LabelSet:
 
     Raises
     ------
-    ValueError
+    OptionError
         If there are fewer than two names or one stands twice.
+
+    Examples
+    --------
+    >>> moods = LabelSet("moods", ("smile", "pout", "neutral"))
+    >>> moods.index("Pout"), "joy" in moods, list(moods)
+    (1, False, ['smile', 'pout', 'neutral'])
     """
 
     name: str
@@ -77,19 +83,26 @@ class LabelSet:
     def __post_init__(self) -> None:
         if len(self.labels) < 2:
             msg = f"a label set needs at least two labels, {self.name!r} has {len(self.labels)}"
-            raise ValueError(msg)
+            raise OptionError(msg)
         if len(set(self.labels)) != len(self.labels):
             msg = f"label set {self.name!r} names a label twice: {', '.join(self.labels)}"
-            raise ValueError(msg)
+            raise OptionError(msg)
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __iter__(self) -> Iterable[str]:
+    def __iter__(self) -> Iterator[str]:
         return iter(self.labels)
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and canonical(name) in self.labels
+        return isinstance(name, str) and self._find(name) is not None
+
+    def _find(self, name: str) -> int | None:
+        # A set that somebody else named may hold "Happiness" itself, or even "joy" beside "happy".
+        if name in self.labels:
+            return self.labels.index(name)
+        word = canonical(name)
+        return next((i for i, label in enumerate(self.labels) if canonical(label) == word), None)
 
     def index(self, name: str) -> int:
         """Return the position of a label, by any of its spellings.
@@ -99,10 +112,10 @@ class LabelSet:
         UnknownLabelError
             If the set does not hold the label; the message lists what it holds.
         """
-        try:
-            return self.labels.index(canonical(name))
-        except ValueError:
-            raise UnknownLabelError(name, self.labels) from None
+        place = self._find(name)
+        if place is None:
+            raise UnknownLabelError(name, self.labels)
+        return place
 
 
 EIGHT = LabelSet("eight", ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral", "contempt"))
@@ -114,7 +127,7 @@ THREE = LabelSet("three", ("negative", "happy", "neutral"))
 LABEL_SETS: Mapping[str, LabelSet] = MappingProxyType({s.name: s for s in (EIGHT, SEVEN, SIX, FIVE, THREE)})
 
 # Where a label goes when the smaller set has no place of that name. Contempt and disgust go the way the field merges
-# them (FER2013's tutorials put disgust into angry); labels without an entry drop out of the smaller set.
+# them (FER2013's tutorials put disgust into angry). A label without an entry has no place, and that is an error.
 _MERGES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "seven": {"contempt": "neutral"},
@@ -156,9 +169,17 @@ def projection(source: LabelSet, target: LabelSet) -> NDArray[np.float32]:
     ------
     UnknownLabelError
         If a label of the source has no place in the target.
+
+    Examples
+    --------
+    >>> projection(EIGHT, THREE).sum(0).astype(int).tolist()
+    [5, 1, 2]
     """
     merges = _MERGES.get(target.name, {})
     matrix = np.zeros((len(source), len(target)), np.float32)
     for row, name in enumerate(source.labels):
-        matrix[row, target.index(name if name in target else merges.get(name, name))] = 1
+        place = name if name in target else merges.get(canonical(name), name)
+        if place not in target:
+            raise UnknownLabelError(name, target.labels)
+        matrix[row, target.index(place)] = 1
     return matrix

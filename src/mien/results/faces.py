@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import MissingExtraError, ShapeError
 from ..labels import EIGHT, LabelSet
-from .columns import ARRAYS, POINTS, Reason
+from .columns import ARRAYS, DERIVED, POINTS, Reason, scores_column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +72,7 @@ class Faces:
     def build(cls, n: int, *, sources: Sequence[str], labels: LabelSet = EIGHT, **arrays: Any) -> Faces:
         """Make a table of N rows from the arrays that are known; the others hold their declared missing value.
 
-        Scalars are repeated; arrays are converted to the declared dtype.
+        A scalar, or the value of one row, is repeated; arrays are converted to the declared dtype.
 
         Raises
         ------
@@ -82,10 +82,12 @@ class Faces:
         columns: dict[str, NDArray[Any]] = {}
         for c in ARRAYS:
             value = np.asarray(arrays.pop(c.name, c.missing), c.dtype)
-            columns[c.name] = np.array(np.broadcast_to(value, (n, *c.shape))) if value.ndim <= len(c.shape) else value
+            if value.shape in {(), c.shape}:
+                value = np.array(np.broadcast_to(value, (n, *c.shape)))
+            columns[c.name] = value
         scores = np.asarray(arrays.pop("expression", np.nan), np.float32)
-        if scores.ndim == 0:
-            scores = np.full((n, len(labels)), scores, np.float32)
+        if scores.shape in {(), (len(labels),)}:
+            scores = np.array(np.broadcast_to(scores, (n, len(labels))))
         if arrays:
             raise ShapeError("columns", ", ".join(c.name for c in ARRAYS), ", ".join(arrays))
         return cls(sources=tuple(sources), labels=labels, expression=scores, **columns)
@@ -167,12 +169,13 @@ class Faces:
     @property
     def read(self) -> NDArray[np.bool_]:
         """(N,) bool: the row has scores."""
-        return ~np.isnan(self.expression).any(1)
+        return np.asarray(~np.isnan(self.expression).any(axis=1), np.bool_)
 
     @property
     def named(self) -> NDArray[np.bool_]:
         """(N,) bool: the row names an expression; scores stand and are not below ``min_score``."""
-        return self.read & ((self.reason & Reason.LOW_SCORE) == 0)
+        named: NDArray[np.bool_] = self.read & ((self.reason & int(Reason.LOW_SCORE)) == 0)
+        return named
 
     @property
     def source_names(self) -> NDArray[np.str_]:
@@ -180,12 +183,14 @@ class Faces:
         return np.array(self.sources or ("",), np.str_)[self.source] if len(self) else np.array([], np.str_)
 
     def ranked(self, k: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-        """Return label indices and scores (N, k), best first; equal scores in label order; scores NaN where not read."""
+        """Return label indices and scores (N, k), best first; equal scores in label order; NaN where not read."""
         order = np.argsort(-self.expression, axis=1, kind="stable")[:, :k]
         return order, np.take_along_axis(self.expression, order, 1)
 
     def _place(self, k: int) -> NDArray[np.str_]:
-        names = np.array(self.labels.labels, np.str_)[self.ranked(k + 1)[0][:, k]] if len(self) else np.array([], np.str_)
+        names = (
+            np.array(self.labels.labels, np.str_)[self.ranked(k + 1)[0][:, k]] if len(self) else np.array([], np.str_)
+        )
         return np.where(self.named, names, "")
 
     @property
@@ -213,31 +218,29 @@ class Faces:
     @property
     def reason_words(self) -> list[str]:
         """The reasons of each row as words joined by ``|``."""
-        return [Reason(int(r)).words for r in self.reason]
+        words = {r: Reason(r).words for r in set(self.reason.tolist())}
+        return [words[r] for r in self.reason.tolist()]
 
-    def records(self) -> list[dict[str, Any]]:
-        """Return one dict a row of plain Python values, ready for JSON; missing numbers are ``None``."""
-        top, second, margin, names = self.top, self.second, self.margin, self.source_names
-        return [
-            {
-                "source": str(names[i]),
-                "frame": int(self.frame[i]),
-                "time": _plain(self.time[i]),
-                "face": int(self.face[i]),
-                "box": _plain(self.box[i]),
-                "points": dict(zip(POINTS, points, strict=True)) if (points := _plain(self.points[i])) else None,
-                "detector_score": _plain(self.score[i]),
-                "eyes": int(self.eyes[i]) if self.eyes[i] >= 0 else None,
-                "carried": bool(self.carried[i]),
-                "track": int(self.track[i]) if self.track[i] >= 0 else None,
-                "scores": dict(zip(self.labels.labels, _plain(self.expression[i]), strict=True)) if self.read[i] else None,
-                "top": str(top[i]) or None,
-                "second": str(second[i]) or None,
-                "margin": _plain(margin[i]),
-                "reason": Reason(int(self.reason[i])).words.split("|") if self.reason[i] else [],
-            }
-            for i in range(len(self))
-        ]
+    def records(self, *, exact: bool = False) -> list[dict[str, Any]]:
+        """Return one dict a row of plain Python values, ready for JSON; what is missing is ``None``.
+
+        Parameters
+        ----------
+        exact
+            Keep every number to its last bit, and the labels of a face that was not read: what JSON Lines files hold.
+            Otherwise numbers have six decimals, and the scores of a face that was not read are ``None``.
+        """
+        scores = scores_column(self.labels.labels)
+        columns = {c.key: c.plain(getattr(self, c.name), exact=exact) for c in ARRAYS}
+        columns["source"] = self.source_names.tolist()
+        columns["points"] = [p and dict(zip(POINTS, p, strict=True)) for p in columns["points"]]
+        del columns["reason"]  # it comes last
+        nothing = (None,) * len(self.labels) if exact else None
+        rows = [row or nothing for row in scores.plain(self.expression, exact=exact)]
+        columns[scores.key] = [row and dict(zip(self.labels.labels, row, strict=True)) for row in rows]
+        columns |= {c.key: c.plain(getattr(self, c.name), exact=exact) for c in DERIVED}
+        columns["reason"] = [words.split("|") if words else [] for words in self.reason_words]
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def to_arrow(self) -> pa.Table:
         """Return a flat `pyarrow.Table`; needs the extra ``parquet``."""
@@ -261,11 +264,3 @@ _ROWS = tuple(f.name for f in fields(Faces) if f.name not in {"sources", "labels
 
 def _equal(a: NDArray[Any], b: NDArray[Any]) -> bool:
     return bool(np.array_equal(a, b, equal_nan=a.dtype.kind == "f"))
-
-
-def _plain(value: Any) -> Any:
-    """Return plain Python numbers rounded to what the dtype holds; NaN, or an array with NaN, is ``None``."""
-    array = np.asarray(value)
-    if np.isnan(array).any():
-        return None
-    return np.round(array.astype(np.float64), 6).tolist()

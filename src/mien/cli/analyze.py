@@ -1,0 +1,278 @@
+"""`mien analyze`: the main job."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import Progress, TaskID
+from rich.table import Table
+
+from ..errors import MienError, OptionError, OutputError
+from ..labels import label_set
+from ..media.source import Kind, Source, find
+from ..pipeline.analyzer import Settings, analyzer
+from ..pipeline.batch import Batch, Done, Outcome, Taker
+from ..results.faces import Faces
+from ..results.files import Sink
+from .console import INPUT_FAILED, INTERRUPTED, NOTHING, errors, meter, note, table_console
+
+__all__ = ["analyze", "report"]
+
+_SHOWN = 60
+
+
+class _Meter:
+    """Progress of a run on Rich's bar."""
+
+    def __init__(self, progress: Progress | None, task: TaskID, sources: int) -> None:
+        self._progress, self._task, self._many = progress, task, sources > 1
+        self._number, self._sources = 0, sources
+        self._steps, self._since = 0, time.monotonic()
+
+    def begin(self, source: str, frames: int | None) -> None:
+        self._number += 1
+        if not self._progress:
+            return
+        if frames == 1 and self._many:
+            self._progress.update(self._task, description="pictures", total=self._sources, completed=self._number - 1)
+            return
+        name = source if len(source) < 40 else "…" + source[-39:]
+        self._progress.reset(self._task, description=name, total=frames)
+        self._steps, self._since = 0, time.monotonic()
+
+    def step(self) -> None:
+        self._steps += 1
+        if self._progress:
+            rate = self._steps / max(time.monotonic() - self._since, 1e-6)
+            self._progress.update(self._task, advance=1, rate=f"{rate:.1f}")
+
+
+class _Filter:
+    """Passes on only the rows that name one of some labels."""
+
+    def __init__(self, taker: Taker, only: frozenset[str]) -> None:
+        self._taker, self._only = taker, only
+
+    def take(self, faces: Faces) -> None:
+        chosen = faces[[t in self._only for t in faces.top.tolist()]] if self._only else faces
+        if len(chosen):
+            self._taker.take(chosen)
+
+    def close_source(self, source: str) -> None:
+        self._taker.close_source(source)
+
+
+class _File:
+    """Rows into the file of ``--out``."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+
+    def take(self, faces: Faces) -> None:
+        self._sink.append(faces)
+
+    def close_source(self, source: str) -> None:
+        self._sink.close_source(source)
+
+
+class _Json:
+    """Rows into one JSON document on stdout, as they come, so that a film's length costs no memory."""
+
+    def __init__(self, settings: Settings, *, rows: bool) -> None:
+        self._rows, self._first = rows, True
+        sys.stdout.write('{"settings": ' + json.dumps(settings.as_dict()) + ', "faces": [')
+
+    def take(self, faces: Faces) -> None:
+        for record in faces.records() if self._rows else []:
+            sys.stdout.write(("" if self._first else ",") + "\n" + json.dumps(record, ensure_ascii=False, allow_nan=False))
+            self._first = False
+
+    def close_source(self, _source: str) -> None:
+        sys.stdout.flush()
+
+    def end(self, outcome: Outcome, out: Path | None) -> None:
+        summary = {
+            "sources": outcome.sources, "skipped": outcome.skipped, "frames": outcome.frames, "rows": outcome.rows,
+            "faces": outcome.faces, "named": dict(outcome.named.most_common()),
+            "reasons": dict(outcome.reasons.most_common()), "seconds": round(outcome.seconds, 3),
+            "interrupted": outcome.interrupted, "out": str(out) if out else None,
+            "annotated": [str(p) for p in outcome.annotated],
+        }
+        failures = [{"source": s, "error": str(e)} for s, e in outcome.failures]
+        sys.stdout.write(f'\n], "summary": {json.dumps(summary)}, "failures": {json.dumps(failures, ensure_ascii=False)}}}\n')
+        sys.stdout.flush()
+
+
+class _Rows:
+    """The rows that the table on the terminal shows: all of pictures, a summary of films."""
+
+    def __init__(self, kinds: dict[str, Kind]) -> None:
+        self._kinds = kinds
+        self.kept: list[Faces] = []
+        self.films: dict[str, Counter[str]] = {}
+
+    def take(self, faces: Faces) -> None:
+        source = faces.sources[int(faces.source[0])]
+        if self._kinds.get(source, Kind.PICTURE) is Kind.PICTURE:
+            self.kept.append(faces)
+            return
+        film = self.films.setdefault(source, Counter())
+        film["frames"] += 1
+        film["frames with a face"] += bool(faces.found.any())
+        film["faces"] += int(faces.found.sum())
+        film.update(t for t in faces.top.tolist() if t)
+
+    def close_source(self, _source: str) -> None:
+        pass
+
+    def show(self, labels: tuple[str, ...]) -> None:
+        console = table_console()
+        if self.kept:
+            console.print(report(Faces.concat(self.kept)))
+        for source, film in self.films.items():
+            named = sum(film[label] for label in labels)
+            shares = ", ".join(f"{w} {film[w] / named:.0%}" for w in sorted(labels, key=lambda w: -film[w]) if film[w])
+            console.print(
+                f"{source}: {film['frames']} frames, {film['frames with a face']} with a face, {film['faces']} faces"
+                + (f"; of {named} named: {shares}" if named else ""),
+                markup=False, highlight=False,
+            )
+
+
+def report(faces: Faces, *, most: int = _SHOWN) -> Table:
+    """Return the table that the terminal shows, a row a face."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for head, right in (
+        ("source", False), ("face", True), ("expression", False), ("score", True), ("second", False),
+        ("score", True), ("box x1 y1 x2 y2", True), ("reason", False),
+    ):
+        table.add_column(head, justify="right" if right else "left", overflow="fold")
+    scores = faces.ranked(2)[1]
+    top, second, names, reasons = faces.top, faces.second, faces.source_names, faces.reason_words
+    for i in range(min(len(faces), most)):
+        box = " ".join(f"{v:.0f}" for v in faces.box[i]) if faces.found[i] else ""
+        read = bool(top[i])
+        table.add_row(
+            str(names[i]), str(faces.face[i]) if faces.found[i] else "–", str(top[i]) or "–",
+            f"{scores[i, 0]:.2f}" if read else "", str(second[i]), f"{scores[i, 1]:.2f}" if read else "", box,
+            reasons[i].replace("_", " ").replace("|", ", "),
+        )
+    if len(faces) > most:
+        table.caption = f"{len(faces) - most} more rows; --out FILE keeps all"
+    return table
+
+
+def _only(text: str | None, labels: str) -> frozenset[str]:
+    if not text:
+        return frozenset()
+    known = label_set(labels)
+    return frozenset(known.labels[known.index(word)] for word in text.split(","))
+
+
+def _finish(outcome: Outcome, failures: list[tuple[str, MienError]]) -> None:
+    for source, error in failures:
+        line = str(error)
+        note(f"mien: {line}" if line.startswith(source) else f"mien: {source}: {line}")
+    if outcome.interrupted:
+        raise typer.Exit(INTERRUPTED)
+    if failures:
+        raise typer.Exit(INPUT_FAILED)
+    if not outcome.faces and not outcome.skipped:
+        raise typer.Exit(NOTHING)
+
+
+def _run(
+    sources: list[Source], settings: Settings, takers: list[Taker], sink: Sink | None, *, shown: bool, **options: Any
+) -> Outcome:
+    done = {name: Done(p.frame, p.finished) for name, p in sink.done().items()} if sink else {}
+    with meter(shown=shown, unit="frames" if any(s.kind is not Kind.PICTURE for s in sources) else "pictures") as (bar, task):
+        batch = Batch(analyzer(settings), takers=takers, listener=_Meter(bar, task, len(sources)), done=done, **options)
+        return batch.run(sources)
+
+
+def analyze(
+    inputs: Annotated[list[str], typer.Argument(help="Pictures, films, folders, globs, a camera's number, or rtsp:// and http(s):// addresses.", show_default=False)],
+    out: Annotated[Path | None, typer.Option(help="Write all rows: .csv, .jsonl or .parquet.")] = None,
+    layout: Annotated[str, typer.Option(help="Layout of a .csv: default (a row a face) or film (a row a frame).")] = "default",
+    annotate: Annotated[Path | None, typer.Option(help="Write annotated pictures and films into this folder.")] = None,
+    detector: Annotated[str, typer.Option(help="mtcnn, haar or haar-alt2.")] = "mtcnn",
+    model: Annotated[str, typer.Option(help="A bundled expression model, or an .onnx file with its card.")] = "expression",
+    labels: Annotated[str, typer.Option(help="eight, seven (FER2013's own), six, five or three.")] = "eight",
+    only: Annotated[str | None, typer.Option(help="Keep only rows that name one of these labels, comma-separated.")] = None,
+    min_face: Annotated[int, typer.Option(help="Smallest face to look for, pixels.")] = 20,
+    width: Annotated[int | None, typer.Option(help="Look for faces with the longer side at most so many pixels; default 1280.")] = None,
+    every: Annotated[int, typer.Option(help="Read only each n-th frame of films.", min=1)] = 1,
+    detect_every: Annotated[int, typer.Option(help="Detect in each k-th frame and carry boxes over in between.")] = 1,
+    seconds: Annotated[float | None, typer.Option(help="Stop a camera or stream after so long.")] = None,
+    min_score: Annotated[float, typer.Option(help="Name no label below this score.")] = 0.0,
+    best_only: Annotated[bool, typer.Option("--best-only", help="Keep only the face with the best detector score.")] = False,
+    one_face: Annotated[bool, typer.Option("--one-face", help="Keep only pictures and frames with exactly one face.")] = False,
+    require_eyes: Annotated[bool, typer.Option("--require-eyes", help="Keep only faces in which the eye cascade sees an eye.")] = False,
+    read_all: Annotated[bool, typer.Option("--read-all", help="Read also faces that have a reason against it.")] = False,
+    max_megapixels: Annotated[float, typer.Option(help="Refuse larger pictures.")] = 64.0,
+    threads: Annotated[int, typer.Option(help="Threads of the networks; 0: one a processor.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run of --out that was cut off.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout; with --out it holds no rows.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No table and no progress.")] = False,
+) -> None:
+    """Find every face, read its expression, and give a row with evidence for each.
+
+    Exit code 0: done; 1: no face anywhere; 2: an input failed, the others were done.
+    """
+    with errors():
+        settings = Settings(
+            detector=detector, model=model, labels=labels, min_face=min_face, width=width, detect_every=detect_every,
+            min_score=min_score, best_only=best_only, one_face=one_face, require_eyes=require_eyes, read_all=read_all,
+            threads=threads,
+        )
+        chosen = _only(only, labels)
+        if resume and out is None:
+            raise OptionError("--resume goes on with a file: name it with --out")
+        if annotate:
+            _folder(annotate)
+        sources, failed = find(inputs)
+        terms = settings.as_dict() | {"every": every, "only": sorted(chosen)}
+        sink = Sink(out, labels=label_set(labels), layout=layout, resume=resume, settings=terms) if out else None
+        rows, document = _Rows({s.name: s.kind for s in sources}), _Json(settings, rows=out is None) if as_json else None
+        takers: list[Taker] = [_Filter(t, chosen) for t in (_File(sink) if sink else None, document or rows) if t]
+        try:
+            outcome = _run(
+                sources, settings, takers, sink, shown=not (quiet or as_json), annotate=annotate, every=every,
+                seconds=seconds, max_pixels=int(max_megapixels * 1e6),
+            )
+            outcome.failures[:0] = failed
+            if sink and not outcome.interrupted:
+                sink.finish()
+        finally:
+            if sink:
+                sink.close()
+        if document:
+            document.end(outcome, out)
+        elif not quiet:
+            rows.show(label_set(labels).labels)
+            _where(outcome, out, sink)
+        _finish(outcome, outcome.failures)
+
+
+def _where(outcome: Outcome, out: Path | None, sink: Sink | None) -> None:
+    if outcome.interrupted:
+        kept = f"; {outcome.rows} whole rows are kept, --resume goes on" if sink else ""
+        note(f"mien: stopped{kept}")
+    elif out:
+        note(f"wrote {outcome.rows} rows to {out}")
+    if outcome.annotated:
+        note(f"wrote {len(outcome.annotated)} annotated files to {outcome.annotated[0].parent}")
+
+
+def _folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"{path}: cannot make this folder ({error.strerror}); name another with --annotate"
+        raise OutputError(msg) from error

@@ -1,0 +1,223 @@
+"""The two calls that most programs need: `analyze` and `stream`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from queue import Queue
+from threading import Event, Thread
+from typing import Any, Literal
+
+from ..errors import MienError, SourceError
+from ..media.camera import Camera
+from ..media.source import Kind, Source, find
+from ..media.stills import DEFAULT_MAX_PIXELS, read_picture
+from ..media.video import Film, Frame
+from ..results.columns import Reason
+from ..results.faces import Faces
+from .analyzer import Settings, analyzer
+
+__all__ = ["ahead", "analyze", "open_frames", "stream"]
+
+
+def ahead(frames: Iterator[Frame], *, depth: int = 8) -> Iterator[Frame]:
+    """Decode in a thread of its own, at most ``depth`` frames ahead of the reader.
+
+    An error of the decoder is raised here; leaving the loop ends the thread.
+    """
+    queue: Queue[Frame | BaseException | None] = Queue(depth)
+    left = Event()
+
+    def fill() -> None:
+        try:
+            for frame in frames:
+                queue.put(frame)
+                if left.is_set():
+                    return
+            queue.put(None)
+        except BaseException as error:  # noqa: BLE001 - it is raised again in the reader's thread
+            queue.put(error)
+
+    thread = Thread(target=fill, name="mien-decode", daemon=True)
+    thread.start()
+    try:
+        while (item := queue.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        left.set()
+        while thread.is_alive():
+            while not queue.empty():
+                queue.get_nowait()
+            thread.join(0.01)
+
+
+def open_frames(source: Source, *, every: int = 1, seconds: float | None = None, start: int = 0) -> Film | Camera:
+    """Open a film, a camera or a stream; iterate it for frames and close it.
+
+    Parameters
+    ----------
+    source
+        A source that is no picture.
+    every
+        Give only each n-th frame of a film.
+    seconds
+        Stop a camera or stream after so long.
+    start
+        Skip the frames of a film before this number.
+    """
+    if source.kind is Kind.FILM:
+        return Film(source.place, every=every, start=start)  # type: ignore[arg-type]  # a film's place is a path
+    return Camera(source.place, seconds=seconds)  # type: ignore[arg-type]  # a camera's is a number or an address
+
+
+def _one(source: Any) -> Source | None:
+    """Return the source that a name means, or None for pixels, bytes and base64."""
+    if isinstance(source, int):
+        return Source(str(source), Kind.CAMERA, source)
+    if not isinstance(source, str | os.PathLike):
+        return None
+    name = os.fspath(source)
+    if isinstance(name, str) and (name.startswith("data:") or (len(name) > 255 and "://" not in name)):
+        return None
+    if not ("://" in name or name.isdigit() or Path(name).exists() or any(c in name for c in "*?[")):
+        return None
+    found, failed = find([name])
+    if failed:
+        raise failed[0][1]
+    if len(found) != 1:
+        msg = f"{name}: it holds {len(found)} pictures and films; call analyze() for all of them"
+        raise SourceError(msg)
+    return found[0]
+
+
+def stream(
+    source: str | os.PathLike[str] | int, *, every: int = 1, seconds: float | None = None, **settings: Any
+) -> Iterator[Faces]:
+    """Read a film, a camera or a stream frame by frame; memory does not grow with its length.
+
+    Parameters
+    ----------
+    source
+        A film's path, a camera's number, or an ``rtsp://`` or ``http(s)://`` address.
+    every
+        Read only each n-th frame of a film; numbers and times stay those of the film.
+    seconds
+        Stop a camera or stream after so long.
+    **settings
+        As `Settings` names them.
+
+    Yields
+    ------
+    Faces
+        The faces of one frame, or one row with the reason why there is none, with the frame's own time in seconds.
+
+    Raises
+    ------
+    SourceError
+        If the source is missing, is no film, or cannot be opened.
+    """
+    chosen = _one(source)
+    if chosen is None or chosen.kind is Kind.PICTURE:
+        msg = f"{source}: not a film, a camera or a stream; use analyze() for pictures"
+        raise SourceError(msg)
+    reader = analyzer(Settings(**settings))
+    with open_frames(chosen, every=every, seconds=seconds) as frames, closing(_paced(chosen, iter(frames))) as paced:
+        if chosen.kind is Kind.FILM:
+            tables = reader.frames(paced, source=chosen.name)
+        else:
+            tables = (t for f in paced for t in reader.frames([f], source=chosen.name))
+        for faces in tables:
+            if not reader.settings.one_face or int(faces.found.sum()) == 1:
+                yield faces
+
+
+def _paced(source: Source, frames: Iterator[Frame]) -> Any:
+    return ahead(frames) if source.kind is Kind.FILM else (f for f in frames)
+
+
+def analyze(
+    source: Any, *, on_error: Literal["raise", "row"] = "raise", max_pixels: int = DEFAULT_MAX_PIXELS, every: int = 1,
+    **settings: Any,
+) -> Faces:
+    """Find and read all faces of a picture, a film, a folder, or a list of these.
+
+    Parameters
+    ----------
+    source
+        A path, a folder or a glob; a picture as bytes, base64, array (H, W, 3) RGB or PIL image; or a list of these.
+    on_error
+        ``"row"``: an input that cannot be read gives a row with the reason ``unreadable`` instead of an error.
+    max_pixels
+        Refuse pictures with more pixels than this.
+    every
+        Read only each n-th frame of films.
+    **settings
+        As `Settings` names them, for example ``min_score=0.5, labels="seven", detector="haar"``.
+
+    Returns
+    -------
+    Faces
+        One row a face; a picture or frame without a face is a row with a reason.
+
+    Raises
+    ------
+    SourceError
+        If an input cannot be used and ``on_error`` is ``"raise"``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> analyze(np.zeros((80, 80, 3), np.uint8)).reason_words
+    ['no_face']
+    """
+    parts = source if isinstance(source, Sequence) and not isinstance(source, str | bytes | bytearray) else [source]
+    tables: list[Faces] = []
+    for number, part in enumerate(parts):
+        tables += _part(part, number, on_error, max_pixels, every, settings)
+    faces = Faces.concat(tables)
+    return faces
+
+
+def _part(
+    part: Any, number: int, on_error: str, max_pixels: int, every: int, settings: dict[str, Any]
+) -> list[Faces]:
+    reader = analyzer(Settings(**settings))
+    sources: list[Source | None] = [None]
+    try:
+        if _is_name(part):
+            found, failed = find([part])
+            if failed:
+                raise failed[0][1]
+            sources = list(found)
+    except MienError:
+        if on_error == "raise":
+            raise
+        return [Faces.missing(str(part), Reason.UNREADABLE, labels=reader.labels)]
+    tables = []
+    for chosen in sources:
+        name = chosen.name if chosen else f"picture {number}"
+        try:
+            if chosen is None or chosen.kind is Kind.PICTURE:
+                picture = read_picture(chosen.place if chosen else part, max_pixels=max_pixels)  # type: ignore[arg-type]
+                faces = reader.picture(picture, source=name)
+                if not reader.settings.one_face or int(faces.found.sum()) == 1:
+                    tables.append(faces)
+            else:
+                tables += list(stream(chosen.place, every=every, **settings))
+        except MienError:
+            if on_error == "raise":
+                raise
+            tables.append(Faces.missing(name, Reason.UNREADABLE, labels=reader.labels))
+    return tables
+
+
+def _is_name(part: Any) -> bool:
+    if isinstance(part, int | os.PathLike):
+        return True
+    if not isinstance(part, str):
+        return False
+    return len(part) < 1024 and not part.startswith("data:")

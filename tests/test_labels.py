@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from mien.errors import MienError, OptionError, UnknownLabelError
+from mien.labels import EIGHT, FIVE, LABEL_SETS, SEVEN, SIX, THREE, LabelSet, canonical, label_set, projection
+
+PAIRS = [(a, b) for a in LABEL_SETS.values() for b in LABEL_SETS.values() if len(b) <= len(a)]
+
+
+def test_the_one_order() -> None:
+    assert " ".join(EIGHT.labels) == "angry disgust fear happy sad surprise neutral contempt"
+    assert " ".join(SEVEN) == "angry disgust fear happy sad surprise neutral"
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("Happiness", "happy"),
+        (" joy ", "happy"),
+        ("ANGER", "angry"),
+        ("scared", "fear"),
+        ("surprised", "surprise"),
+        ("neutrality", "neutral"),
+        ("happy", "happy"),
+        ("Smirk", "smirk"),
+    ],
+)
+def test_spellings(word: str, expected: str) -> None:
+    assert canonical(word) == expected
+    assert canonical(canonical(word)) == expected
+
+
+@pytest.mark.parametrize("labels", LABEL_SETS.values(), ids=lambda s: s.name)
+def test_every_set_knows_its_own_labels(labels: LabelSet) -> None:
+    assert label_set(labels.name) is labels
+    assert [labels.index(name) for name in labels] == list(range(len(labels)))
+    assert all(canonical(name) == name for name in labels), "our sets use our spelling"
+
+
+def test_a_set_finds_other_spellings() -> None:
+    assert EIGHT.index("Happiness") == EIGHT.index("happy") == 3
+    assert "Joy" in EIGHT
+    assert "smirk" not in EIGHT
+    assert 3 not in EIGHT
+
+
+def test_a_set_of_somebody_else_keeps_its_spelling() -> None:
+    theirs = LabelSet("theirs", ("Anger", "Happiness", "joy", "Pout"))
+    assert list(theirs) == ["Anger", "Happiness", "joy", "Pout"]
+    assert theirs.index("angry") == 0
+    assert theirs.index("happy") == 1
+    assert theirs.index("joy") == 2
+    assert theirs.index("pout") == 3
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [((), "at least two"), (("happy",), "at least two"), (("happy", "sad", "happy"), "twice")],
+)
+def test_a_set_needs_two_different_labels(labels: tuple[str, ...], words: str) -> None:
+    with pytest.raises(OptionError, match=words):
+        LabelSet("mine", labels)
+
+
+def test_unknown_names_are_answered_with_the_known_ones() -> None:
+    with pytest.raises(UnknownLabelError, match="unknown label 'smirk'; choose one of: negative, happy, neutral"):
+        THREE.index("smirk")
+    with pytest.raises(
+        UnknownLabelError, match="unknown label set 'nine'; choose one of: eight, seven, six, five, three"
+    ):
+        label_set("nine")
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS, ids=lambda s: s.name)
+@given(data=st.data())
+def test_projections_keep_probability_mass(source: LabelSet, target: LabelSet, data: st.DataObject) -> None:
+    scores = data.draw(arrays(np.float64, (3, len(source)), elements=st.floats(0, 1)))
+    projected = scores @ projection(source, target)
+    assert projected.shape == (3, len(target))
+    assert (projected >= 0).all()
+    np.testing.assert_allclose(projected.sum(1), scores.sum(1), rtol=1e-9)
+
+
+@pytest.mark.parametrize("labels", LABEL_SETS.values(), ids=lambda s: s.name)
+def test_a_projection_to_the_same_set_changes_nothing(labels: LabelSet) -> None:
+    matrix = projection(labels, labels)
+    assert matrix.dtype == np.float32
+    np.testing.assert_array_equal(matrix, np.eye(len(labels)))
+
+
+@pytest.mark.parametrize(
+    ("target", "label", "goes_to"),
+    [
+        (SEVEN, "contempt", "neutral"),
+        (SIX, "disgust", "angry"),
+        (FIVE, "fear", "surprise"),
+        (THREE, "contempt", "negative"),
+        (THREE, "surprise", "neutral"),
+        (THREE, "happy", "happy"),
+    ],
+)
+def test_where_labels_go(target: LabelSet, label: str, goes_to: str) -> None:
+    row = projection(EIGHT, target)[EIGHT.index(label)]
+    assert target.labels[int(row.argmax())] == goes_to
+
+
+def test_projections_in_two_steps_are_one() -> None:
+    np.testing.assert_array_equal(projection(EIGHT, SIX) @ projection(SIX, FIVE), projection(EIGHT, FIVE))
+
+
+def test_a_projection_reads_other_spellings() -> None:
+    theirs = LabelSet("theirs", ("Happiness", "Anger", "Neutral"))
+    np.testing.assert_array_equal(projection(theirs, THREE), [[0, 1, 0], [1, 0, 0], [0, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        LabelSet("moods", ("happy", "neutral")),
+        # Called like one of ours, but another set: our merges name labels that it does not have.
+        LabelSet("three", ("happy", "pout", "neutral")),
+    ],
+    ids=lambda s: s.name,
+)
+def test_a_label_without_a_place_is_an_error_that_names_it(target: LabelSet) -> None:
+    with pytest.raises(MienError, match="unknown label 'angry'; choose one of: happy"):
+        projection(EIGHT, target)
