@@ -32,9 +32,6 @@ _LARGEST = 16_384
 """Longest side that is searched without being made smaller; OpenCV cannot sample from more than 32,767 pixels."""
 
 
-# ---- shared by both detectors: the working picture
-
-
 def _working(picture: Picture, width: int | None) -> tuple[Picture, Floats]:
     """Return the picture that is searched, and the factor (x, y, x, y) that carries its boxes back."""
     h, w = image.check(picture).shape[:2]
@@ -50,9 +47,6 @@ def _positive(name: str, value: float | None, *, least: float = 1) -> None:
     if value is not None and not value >= least:
         msg = f"{name} is {value}; give at least {least}"
         raise OptionError(msg)
-
-
-# ---- MTCNN: the three networks as ONNX graphs
 
 
 class _Network:
@@ -153,9 +147,6 @@ def _run(name: str, pictures: NDArray[np.uint8], threads: int) -> Floats:
     if pictures.size > _LARGE_BATCH:
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
     return np.asarray(session.run(None, {"pictures": pictures}, options)[0], np.float32)
-
-
-# ---- MTCNN: the cascade
 
 
 _CELL, _STRIDE = 12, 2
@@ -367,9 +358,6 @@ class Mtcnn:
         return box[kept], score[kept], points[kept]
 
 
-# ---- Haar cascades
-
-
 _FILES = {"default": "haar-face", "alt2": "haar-face-alt2", "eye": "haar-eye"}
 
 # What a window's sum in the last stage must exceed, as the cascade's file says, and by how much the faces of our test
@@ -538,9 +526,6 @@ class Haar:
         points = np.full((len(kept), 5, 2), np.nan, np.float32)
         found = Boxes(box[kept], score[kept], points, np.full(len(kept), -1, np.int16))
         return _with_eyes(picture, found, require=self.require_eyes)
-
-
-# ---- the registry
 
 
 DETECTORS: Mapping[str, Callable[..., Detector]] = MappingProxyType(
