@@ -168,7 +168,8 @@ def test_each_silencing_has_its_code_and_its_reason(path: Path) -> None:
 
 @pytest.mark.parametrize("path", ALL, ids=name)
 def test_a_file_can_be_read_in_one_sitting(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 500
+    lines = path.read_text(encoding="utf-8").count("\n")
+    assert lines <= 500
 
 
 @pytest.mark.parametrize("path", [p for p in SOURCES if "cli" not in p.parts], ids=name)
