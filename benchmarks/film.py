@@ -68,7 +68,8 @@ def speed(width: int, height: int, seconds: float, folder: Path, faces: int) -> 
         middle = statistics.median(times)
         print(
             f"{name:36} {count / middle:7.1f} frames/s [{count / max(times):.1f}–{count / min(times):.1f}]"
-            f"  realtime ×{seconds / middle:.2f}  peers' time / ours {base / middle:.2f}  {count} frames, {named} faces read"
+            f"  realtime ×{seconds / middle:.2f}  peers' time / ours {base / middle:.2f}"
+            f"  {count} frames, {named} faces read"
         )
 
 
@@ -79,7 +80,10 @@ def memory(minutes: float, folder: Path) -> None:
         seen.append(memory_mb())  # noqa: PERF401 - the loop is what is measured
     quarter = len(seen) // 4
     first, last = statistics.median(seen[:quarter]), statistics.median(seen[-quarter:])
-    print(f"{len(seen)} frames of {minutes:g} minutes: first quarter {first:.1f} MB, last quarter {last:.1f} MB, {last - first:+.1f} MB")
+    print(
+        f"{len(seen)} frames of {minutes:g} minutes: first quarter {first:.1f} MB, last quarter {last:.1f} MB, "
+        f"{last - first:+.1f} MB"
+    )
 
 
 def main() -> None:

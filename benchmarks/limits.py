@@ -41,6 +41,10 @@ def smaller(side: int) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
     return change
 
 
+def softer(sigma: float) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
+    return lambda face: np.asarray(cv2.GaussianBlur(face, (0, 0), sigma), np.uint8)
+
+
 def darker(share: float, offset: float = 0.0) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
     return lambda face: np.clip(np.rint(face * share + offset), 0, 255).astype(np.uint8)
 
@@ -57,7 +61,7 @@ def main() -> None:
     steps: dict[str, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {"as it is": lambda f: f}
     # A crop holds more than the detector's box: the box is about 48 / 1.15 pixels of it.
     steps |= {f"crop {s} px": smaller(s) for s in (36, 28, 24, 20, 16, 12, 10, 8)}
-    steps |= {f"blur sigma {s}": lambda f, s=s: np.asarray(cv2.GaussianBlur(f, (0, 0), s), np.uint8) for s in (0.7, 1, 1.5, 2, 2.5, 3, 4)}
+    steps |= {f"blur sigma {s}": softer(s) for s in (0.7, 1, 1.5, 2, 2.5, 3, 4)}
     steps |= {f"light × {s}": darker(s) for s in (0.5, 0.25, 0.12, 0.06, 0.03)}
     steps |= {f"light × {s} + {o}": darker(s, o) for s, o in ((0.5, 128), (0.2, 204), (0.1, 230), (0.05, 243))}
     print(f"{len(faces)} held-out faces\n{'change':20} agreement  sharpness 5 % / 50 %   luma 5 % / 50 % / 95 %")
@@ -66,7 +70,8 @@ def main() -> None:
         agreement = float((model(images).argmax(1) == truth).mean())
         sharp = np.quantile(sharpness(np.repeat(images[..., None], 3, 3)), (0.05, 0.5))
         luma = np.quantile(images.mean((1, 2)), (0.05, 0.5, 0.95))
-        print(f"{name:20} {agreement:8.3f}   {sharp[0]:8.4f} {sharp[1]:8.4f}   {luma[0]:6.1f} {luma[1]:6.1f} {luma[2]:6.1f}")
+        measures = "   ".join(" ".join(f"{v:8.4g}" for v in values) for values in (sharp, luma))
+        print(f"{name:20} {agreement:8.3f}   {measures}")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,9 @@ def frames(width: int, height: int, count: int, *, faces: int = 1, seed: int = 0
     rng = np.random.default_rng(seed)
     side = round(height * (0.6 if faces == 1 else 0.4))
     face = cv2.resize(portrait(), (side, side), interpolation=cv2.INTER_AREA)
-    ground = cv2.resize(rng.integers(60, 200, (9, 16, 3), np.uint8), (width + 64, height + 64), interpolation=cv2.INTER_CUBIC)
+    ground = cv2.resize(
+        rng.integers(60, 200, (9, 16, 3), np.uint8), (width + 64, height + 64), interpolation=cv2.INTER_CUBIC
+    )
     for i in range(count):
         out = ground[i % 64 : i % 64 + height, (i // 2) % 64 : (i // 2) % 64 + width].copy()
         for k in range(faces):
@@ -69,7 +71,8 @@ def about() -> str:
             cpu = line.split(":", 1)[1].strip()
             break
     packages = ", ".join(f"{p} {version(p)}" for p in ("mien", "numpy", "opencv-python-headless", "onnxruntime", "av"))
-    return f"{cpu}, {len(os.sched_getaffinity(0))} processors, load {os.getloadavg()[0]:.1f}; Python {platform.python_version()}, {packages}"
+    processors, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    return f"{cpu}, {processors} processors, load {load:.1f}; Python {platform.python_version()}, {packages}"
 
 
 def timed(call: Callable[[], object], *, repeat: int = 7, warm: int = 2) -> tuple[float, float, float]:

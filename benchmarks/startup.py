@@ -1,4 +1,4 @@
-"""What a start costs: ``import mien`` beside ``import numpy`` in pairs, and one cold ``mien analyze`` of a 640×480 picture."""
+"""What a start costs: ``import mien`` beside ``import numpy`` in pairs, and a cold ``mien analyze`` of one picture."""
 
 from __future__ import annotations
 
@@ -21,15 +21,25 @@ def spent(*arguments: str) -> float:
 
 def main() -> None:
     print(about())
-    pairs = [(spent("-c", "import numpy"), spent("-c", "import mien, numpy"), spent("-c", "import mien; mien.analyze")) for _ in range(11)]
-    for name, column in zip(("import numpy", "import mien, numpy", "import mien; mien.analyze"), zip(*pairs, strict=True), strict=True):
+    pairs = [
+        (spent("-c", "import numpy"), spent("-c", "import mien, numpy"), spent("-c", "import mien; mien.analyze"))
+        for _ in range(11)
+    ]
+    for name, column in zip(
+        ("import numpy", "import mien, numpy", "import mien; mien.analyze"), zip(*pairs, strict=True), strict=True
+    ):
         print(f"{name:28} {statistics.median(column):.3f} s [{min(column):.3f}–{max(column):.3f}]")
-    print(f"mien over NumPy, median of {len(pairs)} paired runs: {statistics.median(m - n for n, m, _ in pairs):+.3f} s")
+    print(
+        f"mien over NumPy, median of {len(pairs)} paired runs: {statistics.median(m - n for n, m, _ in pairs):+.3f} s"
+    )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "one.png"
         cv2.imwrite(str(path), next(frames(640, 480, 1))[..., ::-1])
         cold = [spent("-m", "mien", "analyze", str(path)) for _ in range(7)]
-    print(f"mien analyze, one 640×480 picture, a process each: {statistics.median(cold):.2f} s [{min(cold):.2f}–{max(cold):.2f}]")
+    print(
+        f"mien analyze, one 640×480 picture, a process each: {statistics.median(cold):.2f} s "
+        f"[{min(cold):.2f}–{max(cold):.2f}]"
+    )
 
 
 if __name__ == "__main__":

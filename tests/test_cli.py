@@ -57,7 +57,20 @@ def mien(*arguments: object) -> tuple[int, str, str]:
 def test_a_picture_gives_a_table(portrait: Path) -> None:
     code, out, _ = mien("analyze", portrait)
     assert code == 0
-    assert out.splitlines()[0].split() == ["source", "face", "expression", "score", "second", "score", "box", "x1", "y1", "x2", "y2", "reason"]
+    assert out.splitlines()[0].split() == [
+        "source",
+        "face",
+        "expression",
+        "score",
+        "second",
+        "score",
+        "box",
+        "x1",
+        "y1",
+        "x2",
+        "y2",
+        "reason",
+    ]
     assert "happy" in out
 
 
@@ -150,8 +163,13 @@ def test_resume_neither_loses_nor_doubles_a_row(portrait: Path, clip: Path, wall
 
 def test_resume_with_other_settings_is_refused(portrait: Path, tmp_path: Path) -> None:
     target = tmp_path / "f.csv"
-    code = "import os\nfrom mien.pipeline import batch\nbatch.Batch._give = lambda *a: os._exit(9)\nfrom mien.cli.app import run\nrun()"
-    subprocess.run([sys.executable, "-c", code, "analyze", str(portrait), "--out", str(target)], capture_output=True, check=False)
+    code = (
+        "import os\nfrom mien.pipeline import batch\nbatch.Batch._give = lambda *a: os._exit(9)\n"
+        "from mien.cli.app import run\nrun()"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, "analyze", str(portrait), "--out", str(target)], capture_output=True, check=False
+    )
     status, _, err = mien("analyze", portrait, "--out", target, "--resume", "--min-score", "0.5")
     assert status == 2
     assert len(err.strip().splitlines()) == 1

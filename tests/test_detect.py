@@ -13,7 +13,7 @@ import pytest
 
 from mien import geometry
 from mien.errors import ModelError, OptionError, ShapeError, UnknownModelError
-from mien.models import detect
+from mien.models import mtcnn
 from mien.models.base import Boxes, Detector
 from mien.models.detect import DETECTORS, Haar, Mtcnn, count_eyes, detector
 from mien.zoo.catalog import card
@@ -94,11 +94,11 @@ def by_hand(name, pictures):
 )
 def test_the_networks_compute_what_their_arrays_say(name, height, width, astronaut):
     pictures = np.stack([astronaut[y : y + height, 190 : 190 + width] for y in (20, 70, 90, 300)])
-    model = detect._network(name, joblib.load(locate(card(name))), detect._POOLS[name])
+    model = mtcnn._network(name, joblib.load(locate(card(name))), mtcnn._POOLS[name])
     onnx.checker.check_model(onnx.load_from_string(model), full_check=True)
     found = np.array(open_session(model, threads=1).run(None, {"pictures": pictures})[0])
     found = np.moveaxis(found, 1, -1) if found.ndim == 4 else found
-    found[..., -1] = detect._sigmoid(found[..., -1])
+    found[..., -1] = mtcnn._sigmoid(found[..., -1])
     np.testing.assert_allclose(found, by_hand(name, pictures), atol=1e-4)
 
 
@@ -240,7 +240,7 @@ def certain(monkeypatch, scores):
         out[:, 14] = np.log(np.array(scores) / (1 - np.array(scores)))
         return out
 
-    monkeypatch.setattr(detect, "_run", run)
+    monkeypatch.setattr(mtcnn, "_run", run)
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_two_people_side_by_side_stay_two(monkeypatch, other):
 
 def test_crops_are_what_an_independent_resize_gives(astronaut):
     squares = np.array([[100, 50, 148, 98], [200, 60, 296, 156], [10, 10, 34, 34], [-12, -12, 36, 36]], np.float32)
-    found = detect._cut(detect._halved(astronaut), squares, 24)
+    found = mtcnn._cut(mtcnn._halved(astronaut), squares, 24)
     for square, crop in zip(squares.astype(int)[:2], found, strict=False):
         part = astronaut[square[1] : square[3], square[0] : square[2]]
         expected = cv2.resize(part, (24, 24), interpolation=cv2.INTER_AREA)
@@ -287,7 +287,7 @@ def test_many_crops_are_cut_in_pieces_that_opencv_can_take(astronaut):
     rng = np.random.default_rng(0)
     corner = rng.integers(0, 400, (1_500, 2)).astype(np.float32)
     squares = np.concatenate([corner, corner + 24], 1)
-    found = detect._cut([astronaut], squares, 24)
+    found = mtcnn._cut([astronaut], squares, 24)
     for i in (0, 700, 1_332, 1_333, 1_499):
         x, y = corner[i].astype(int)
         np.testing.assert_array_equal(found[i], astronaut[y : y + 24, x : x + 24])
@@ -326,14 +326,14 @@ def test_damaged_arrays_are_an_error_of_the_model(monkeypatch):
     arrays = joblib.load(locate(card("mtcnn-rnet")))
     monkeypatch.setattr(joblib, "load", lambda file: arrays[:5])
     with pytest.raises(ModelError, match="not the arrays of mtcnn-rnet"):
-        detect._open.__wrapped__("mtcnn-rnet", 1)
+        mtcnn._open.__wrapped__("mtcnn-rnet", 1)
 
 
 def test_tensorflow_is_not_needed_and_nothing_opens_at_import():
     code = (
-        "import sys, json; from mien.models import detect; early = detect._open.cache_info().currsize;"
+        "import sys, json; from mien.models import mtcnn; early = mtcnn._open.cache_info().currsize;"
         "import numpy as np;"
-        "detect.Mtcnn()(np.zeros((64, 64, 3), np.uint8));"
+        "mtcnn.Mtcnn()(np.zeros((64, 64, 3), np.uint8));"
         "print(json.dumps([early, [m for m in ('mtcnn', 'tensorflow', 'torch', 'onnx') if m in sys.modules]]))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -92,7 +92,8 @@ def test_a_picture_is_no_stream() -> None:
 def test_ahead_raises_the_decoders_error_in_the_readers_thread() -> None:
     def broken():
         yield Frame(None, 0, 0.0)
-        raise DecodeError("cut off")
+        message = "cut off"
+        raise DecodeError(message)
 
     taken = ahead(broken())
     assert next(taken).index == 0

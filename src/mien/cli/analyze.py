@@ -42,8 +42,7 @@ class _Meter:
         if frames == 1 and self._many:
             self._progress.update(self._task, description="pictures", total=self._sources, completed=self._number - 1)
             return
-        name = source if len(source) < 40 else "…" + source[-39:]
-        self._progress.reset(self._task, description=name, total=frames)
+        self._progress.reset(self._task, description=_short(source), total=frames)
         self._steps, self._since = 0, time.monotonic()
 
     def step(self) -> None:
@@ -90,7 +89,9 @@ class _Json:
 
     def take(self, faces: Faces) -> None:
         for record in faces.records() if self._rows else []:
-            sys.stdout.write(("" if self._first else ",") + "\n" + json.dumps(record, ensure_ascii=False, allow_nan=False))
+            sys.stdout.write(
+                ("" if self._first else ",") + "\n" + json.dumps(record, ensure_ascii=False, allow_nan=False)
+            )
             self._first = False
 
     def close_source(self, _source: str) -> None:
@@ -98,14 +99,22 @@ class _Json:
 
     def end(self, outcome: Outcome, out: Path | None) -> None:
         summary = {
-            "sources": outcome.sources, "skipped": outcome.skipped, "frames": outcome.frames, "rows": outcome.rows,
-            "faces": outcome.faces, "named": dict(outcome.named.most_common()),
-            "reasons": dict(outcome.reasons.most_common()), "seconds": round(outcome.seconds, 3),
-            "interrupted": outcome.interrupted, "out": str(out) if out else None,
+            "sources": outcome.sources,
+            "skipped": outcome.skipped,
+            "frames": outcome.frames,
+            "rows": outcome.rows,
+            "faces": outcome.faces,
+            "named": dict(outcome.named.most_common()),
+            "reasons": dict(outcome.reasons.most_common()),
+            "seconds": round(outcome.seconds, 3),
+            "interrupted": outcome.interrupted,
+            "out": str(out) if out else None,
             "annotated": [str(p) for p in outcome.annotated],
         }
         failures = [{"source": s, "error": str(e)} for s, e in outcome.failures]
-        sys.stdout.write(f'\n], "summary": {json.dumps(summary)}, "failures": {json.dumps(failures, ensure_ascii=False)}}}\n')
+        sys.stdout.write(
+            f'\n], "summary": {json.dumps(summary)}, "failures": {json.dumps(failures, ensure_ascii=False)}}}\n'
+        )
         sys.stdout.flush()
 
 
@@ -139,9 +148,10 @@ class _Rows:
             named = sum(film[label] for label in labels)
             shares = ", ".join(f"{w} {film[w] / named:.0%}" for w in sorted(labels, key=lambda w: -film[w]) if film[w])
             console.print(
-                f"{source}: {film['frames']} frames, {film['frames with a face']} with a face, {film['faces']} faces"
-                + (f"; of {named} named: {shares}" if named else ""),
-                markup=False, highlight=False,
+                f"{_short(source)}: {film['frames']} frames, {film['frames with a face']} with a face, "
+                f"{film['faces']} faces" + (f"; of {named} named: {shares}" if named else ""),
+                markup=False,
+                highlight=False,
             )
 
 
@@ -149,8 +159,14 @@ def report(faces: Faces, *, most: int = _SHOWN) -> Table:
     """Return the table that the terminal shows, a row a face."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for head, right in (
-        ("source", False), ("face", True), ("expression", False), ("score", True), ("second", False),
-        ("score", True), ("box x1 y1 x2 y2", True), ("reason", False),
+        ("source", False),
+        ("face", True),
+        ("expression", False),
+        ("score", True),
+        ("second", False),
+        ("score", True),
+        ("box x1 y1 x2 y2", True),
+        ("reason", False),
     ):
         table.add_column(head, justify="right" if right else "left", overflow="fold")
     scores = faces.ranked(2)[1]
@@ -159,13 +175,22 @@ def report(faces: Faces, *, most: int = _SHOWN) -> Table:
         box = " ".join(f"{v:.0f}" for v in faces.box[i]) if faces.found[i] else ""
         read = bool(top[i])
         table.add_row(
-            str(names[i]), str(faces.face[i]) if faces.found[i] else "–", str(top[i]) or "–",
-            f"{scores[i, 0]:.2f}" if read else "", str(second[i]), f"{scores[i, 1]:.2f}" if read else "", box,
+            _short(str(names[i])),
+            str(faces.face[i]) if faces.found[i] else "–",
+            str(top[i]) or "–",
+            f"{scores[i, 0]:.2f}" if read else "",
+            str(second[i]),
+            f"{scores[i, 1]:.2f}" if read else "",
+            box,
             reasons[i].replace("_", " ").replace("|", ", "),
         )
     if len(faces) > most:
         table.caption = f"{len(faces) - most} more rows; --out FILE keeps all"
     return table
+
+
+def _short(name: str, most: int = 44) -> str:
+    return name if len(name) <= most else "…" + name[1 - most :]
 
 
 def _only(text: str | None, labels: str) -> frozenset[str]:
@@ -191,34 +216,61 @@ def _run(
     sources: list[Source], settings: Settings, takers: list[Taker], sink: Sink | None, *, shown: bool, **options: Any
 ) -> Outcome:
     done = {name: Done(p.frame, p.finished) for name, p in sink.done().items()} if sink else {}
-    with meter(shown=shown, unit="frames" if any(s.kind is not Kind.PICTURE for s in sources) else "pictures") as (bar, task):
+    with meter(shown=shown, unit="frames" if any(s.kind is not Kind.PICTURE for s in sources) else "pictures") as (
+        bar,
+        task,
+    ):
         batch = Batch(analyzer(settings), takers=takers, listener=_Meter(bar, task, len(sources)), done=done, **options)
         return batch.run(sources)
 
 
 def analyze(
-    inputs: Annotated[list[str], typer.Argument(help="Pictures, films, folders, globs, a camera's number, or rtsp:// and http(s):// addresses.", show_default=False)],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Pictures, films, folders, globs, a camera's number, or rtsp:// and http(s):// addresses.",
+            show_default=False,
+        ),
+    ],
     out: Annotated[Path | None, typer.Option(help="Write all rows: .csv, .jsonl or .parquet.")] = None,
-    layout: Annotated[str, typer.Option(help="Layout of a .csv: default (a row a face) or film (a row a frame).")] = "default",
+    layout: Annotated[
+        str, typer.Option(help="Layout of a .csv: default (a row a face) or film (a row a frame).")
+    ] = "default",
     annotate: Annotated[Path | None, typer.Option(help="Write annotated pictures and films into this folder.")] = None,
     detector: Annotated[str, typer.Option(help="mtcnn, haar or haar-alt2.")] = "mtcnn",
-    model: Annotated[str, typer.Option(help="A bundled expression model, or an .onnx file with its card.")] = "expression",
+    model: Annotated[
+        str, typer.Option(help="A bundled expression model, or an .onnx file with its card.")
+    ] = "expression",
     labels: Annotated[str, typer.Option(help="eight, seven (FER2013's own), six, five or three.")] = "eight",
-    only: Annotated[str | None, typer.Option(help="Keep only rows that name one of these labels, comma-separated.")] = None,
+    only: Annotated[
+        str | None, typer.Option(help="Keep only rows that name one of these labels, comma-separated.")
+    ] = None,
     min_face: Annotated[int, typer.Option(help="Smallest face to look for, pixels.")] = 20,
-    width: Annotated[int | None, typer.Option(help="Look for faces with the longer side at most so many pixels; default 1280.")] = None,
+    width: Annotated[
+        int | None, typer.Option(help="Look for faces with the longer side at most so many pixels; default 1280.")
+    ] = None,
     every: Annotated[int, typer.Option(help="Read only each n-th frame of films.", min=1)] = 1,
     detect_every: Annotated[int, typer.Option(help="Detect in each k-th frame and carry boxes over in between.")] = 1,
     seconds: Annotated[float | None, typer.Option(help="Stop a camera or stream after so long.")] = None,
     min_score: Annotated[float, typer.Option(help="Name no label below this score.")] = 0.0,
-    best_only: Annotated[bool, typer.Option("--best-only", help="Keep only the face with the best detector score.")] = False,
-    one_face: Annotated[bool, typer.Option("--one-face", help="Keep only pictures and frames with exactly one face.")] = False,
-    require_eyes: Annotated[bool, typer.Option("--require-eyes", help="Keep only faces in which the eye cascade sees an eye.")] = False,
-    read_all: Annotated[bool, typer.Option("--read-all", help="Read also faces that have a reason against it.")] = False,
+    best_only: Annotated[
+        bool, typer.Option("--best-only", help="Keep only the face with the best detector score.")
+    ] = False,
+    one_face: Annotated[
+        bool, typer.Option("--one-face", help="Keep only pictures and frames with exactly one face.")
+    ] = False,
+    require_eyes: Annotated[
+        bool, typer.Option("--require-eyes", help="Keep only faces in which the eye cascade sees an eye.")
+    ] = False,
+    read_all: Annotated[
+        bool, typer.Option("--read-all", help="Read also faces that have a reason against it.")
+    ] = False,
     max_megapixels: Annotated[float, typer.Option(help="Refuse larger pictures.")] = 64.0,
     threads: Annotated[int, typer.Option(help="Threads of the networks; 0: one a processor.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run of --out that was cut off.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout; with --out it holds no rows.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document on stdout; with --out it holds no rows.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No table and no progress.")] = False,
 ) -> None:
     """Find every face, read its expression, and give a row with evidence for each.
@@ -227,24 +279,44 @@ def analyze(
     """
     with errors():
         settings = Settings(
-            detector=detector, model=model, labels=labels, min_face=min_face, width=width, detect_every=detect_every,
-            min_score=min_score, best_only=best_only, one_face=one_face, require_eyes=require_eyes, read_all=read_all,
+            detector=detector,
+            model=model,
+            labels=labels,
+            min_face=min_face,
+            width=width,
+            detect_every=detect_every,
+            min_score=min_score,
+            best_only=best_only,
+            one_face=one_face,
+            require_eyes=require_eyes,
+            read_all=read_all,
             threads=threads,
         )
         chosen = _only(only, labels)
         if resume and out is None:
-            raise OptionError("--resume goes on with a file: name it with --out")
+            msg = "--resume goes on with a file: name it with --out"
+            raise OptionError(msg)
         if annotate:
             _folder(annotate)
         sources, failed = find(inputs)
         terms = settings.as_dict() | {"every": every, "only": sorted(chosen)}
         sink = Sink(out, labels=label_set(labels), layout=layout, resume=resume, settings=terms) if out else None
-        rows, document = _Rows({s.name: s.kind for s in sources}), _Json(settings, rows=out is None) if as_json else None
+        rows, document = (
+            _Rows({s.name: s.kind for s in sources}),
+            _Json(settings, rows=out is None) if as_json else None,
+        )
         takers: list[Taker] = [_Filter(t, chosen) for t in (_File(sink) if sink else None, document or rows) if t]
         try:
             outcome = _run(
-                sources, settings, takers, sink, shown=not (quiet or as_json), annotate=annotate, every=every,
-                seconds=seconds, max_pixels=int(max_megapixels * 1e6),
+                sources,
+                settings,
+                takers,
+                sink,
+                shown=not (quiet or as_json),
+                annotate=annotate,
+                every=every,
+                seconds=seconds,
+                max_pixels=int(max_megapixels * 1e6),
             )
             outcome.failures[:0] = failed
             if sink and not outcome.interrupted:

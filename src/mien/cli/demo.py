@@ -25,7 +25,7 @@ def _pictures() -> list[Path]:
         for folder in (spec.submodule_search_locations or ()) if spec else ():
             found += [p for p in [Path(folder) / inside] if p.is_file()]
     if not found:
-        raise MissingExtraError("scikit-image or matplotlib (their portraits)", "demo")
+        raise MissingExtraError("scikit-image", "demo")
     return found
 
 

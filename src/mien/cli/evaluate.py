@@ -51,7 +51,9 @@ def _scores(title: str, part: PartScores) -> Table:
         _against(table, "crowd's first choice, eight", part.crowd.first_choice)
         majority = part.crowd.ferplus_majority
         table.add_row("FER+ majority, eight: accuracy", *_cells(majority))
-        table.add_row("crowd: KL to the votes, nats", f"{part.crowd.divergence:.3f}", "", str(part.crowd.first_choice.n))
+        table.add_row(
+            "crowd: KL to the votes, nats", f"{part.crowd.divergence:.3f}", "", str(part.crowd.first_choice.n)
+        )
         before, after = part.crowd.vote_calibration_error_before, part.crowd.vote_calibration_error_after
         table.add_row("crowd: calibration error to the votes, before → after", f"{before:.3f} → {after:.3f}")
     return table

@@ -49,13 +49,24 @@ def _whole(c: ModelCard) -> None:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     rows = {
-        "name": c.name, "task": c.task, "summary": c.summary, "file": c.file, "SHA-256": c.sha256,
-        "size": f"{c.size} bytes", "parameters": f"{c.parameters:,}" if c.parameters else "",
-        "licence": c.licence, "origin": c.origin, "data": c.data,
+        "name": c.name,
+        "task": c.task,
+        "summary": c.summary,
+        "file": c.file,
+        "SHA-256": c.sha256,
+        "size": f"{c.size} bytes",
+        "parameters": f"{c.parameters:,}" if c.parameters else "",
+        "licence": c.licence,
+        "origin": c.origin,
+        "data": c.data,
         "labels": " ".join(c.labels.labels) if c.labels else "",
-        "input": f"{c.input.width}×{c.input.height} {c.input.colour}, {c.input.low:g} to {c.input.high:g}" if c.input else "",
+        "input": f"{c.input.width}×{c.input.height} {c.input.colour}, {c.input.low:g} to {c.input.high:g}"
+        if c.input
+        else "",
         "temperatures": ", ".join(f"{k} {v:.3f}" for k, v in c.temperatures),
-        "made": " ".join(filter(None, (c.date, c.commit))), "scores": "\n".join(_scores(c)), "notes": "\n".join(c.notes),
+        "made": " ".join(filter(None, (c.date, c.commit))),
+        "scores": "\n".join(_scores(c)),
+        "notes": "\n".join(c.notes),
     }
     for key, value in rows.items():
         if value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -15,11 +16,9 @@ __all__ = ["export", "train"]
 
 
 def _needs_torch() -> None:
-    try:
-        import lightning  # noqa: F401 - looked for, not used
-        import torch  # noqa: F401 - looked for, not used
-    except ImportError as error:
-        raise MissingExtraError("torch and lightning", "train") from error
+    for package in ("torch", "lightning"):
+        if find_spec(package) is None:
+            raise MissingExtraError(package, "train")
 
 
 def train(

@@ -8,12 +8,10 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import OptionError, ShapeError
+from ..image import Picture, check, resize
 
-from ..errors import ShapeError
-from ..image import Picture
-
-__all__ = ["Boxes", "Classifier", "Detector", "Picture"]
-
+__all__ = ["LARGEST", "Boxes", "Classifier", "Detector", "Picture", "at_least", "within"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +70,25 @@ class Classifier(Protocol):
     def __call__(self, crops: NDArray[np.uint8], /) -> NDArray[np.float32]:
         """Score a batch of crops."""
         ...
+
+
+LARGEST = 16_384
+"""Longest side that is searched without being made smaller; OpenCV cannot sample from more than 32,767 pixels."""
+
+
+def within(picture: Picture, width: int | None) -> tuple[Picture, NDArray[np.float32]]:
+    """Return the picture that is searched, and the factor (x, y, x, y) that carries its boxes back."""
+    h, w = check(picture).shape[:2]
+    shrink = min(1.0, (width or LARGEST) / max(h, w))
+    if shrink == 1:
+        return picture, np.ones(4, np.float32)
+    small = resize(picture, max(1, round(w * shrink)), max(1, round(h * shrink)))
+    factor = np.array([w / small.shape[1], h / small.shape[0]], np.float32)
+    return small, np.tile(factor, 2)
+
+
+def at_least(name: str, value: float | None, *, least: float = 1) -> None:
+    """Raise `OptionError`, naming option and value, when a given value is below the least."""
+    if value is not None and not value >= least:
+        msg = f"{name} is {value}; give at least {least}"
+        raise OptionError(msg)

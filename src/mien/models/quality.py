@@ -1,4 +1,4 @@
-"""Can this face be read honestly? Measures of a face and the limits past which mien gives a reason instead of a label."""
+"""Can this face be read honestly? Measures of a face, and the limits past which it gets a reason, not a label."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Limits:
     dark, bright
         Smallest and largest mean luma of the crop, [0, 255].
     yaw
-        Largest \\|`align.yaw`\\|.
+        Largest size of `align.yaw`, to either side.
     outside
         Largest share of the box that lies over the picture's border.
 
@@ -70,9 +70,7 @@ def outside(boxes: Floats, width: int, height: int) -> Floats:
     return np.where(whole > 0, 1 - area(inside) / np.maximum(whole, 1e-9), 0)
 
 
-def judge(
-    boxes: Boxes, crops: NDArray[np.uint8], *, width: int, height: int, limits: Limits
-) -> NDArray[np.uint16]:
+def judge(boxes: Boxes, crops: NDArray[np.uint8], *, width: int, height: int, limits: Limits) -> NDArray[np.uint16]:
     """Return the reasons (N,) uint16, flags of `Reason`, against reading each face; 0 where there is none.
 
     Parameters

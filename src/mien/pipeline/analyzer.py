@@ -132,7 +132,12 @@ class Analyzer:
     """
 
     def __init__(
-        self, settings: Settings | None = None, *, find: Detector | None = None, read: Reader | None = None, batch: int = 8
+        self,
+        settings: Settings | None = None,
+        *,
+        find: Detector | None = None,
+        read: Reader | None = None,
+        batch: int = 8,
     ) -> None:
         self.settings = s = settings or Settings()
         self.labels: LabelSet = label_set(s.labels)
@@ -145,7 +150,9 @@ class Analyzer:
             raise ModelError(msg)
         self._spec = spec
 
-    def picture(self, picture: Picture, *, source: str = "picture", frame: int = 0, time: float = float("nan")) -> Faces:
+    def picture(
+        self, picture: Picture, *, source: str = "picture", frame: int = 0, time: float = float("nan")
+    ) -> Faces:
         """Find and read the faces of one picture, (H, W, 3) uint8 RGB; never fewer than one row.
 
         Raises
@@ -180,7 +187,9 @@ class Analyzer:
             tables = self._faces(group, [b for b, _ in found], [c for _, c in found], source)
             yield from zip(tables, group, strict=True)
 
-    def _faces(self, frames: Sequence[Frame], boxes: Sequence[Boxes], carried: Sequence[bool], source: str) -> list[Faces]:
+    def _faces(
+        self, frames: Sequence[Frame], boxes: Sequence[Boxes], carried: Sequence[bool], source: str
+    ) -> list[Faces]:
         crops = [
             crop(f.picture, b, self._spec) if f.picture is not None and len(b) else self._no_crops()
             for f, b in zip(frames, boxes, strict=True)
@@ -189,7 +198,7 @@ class Analyzer:
         scores = self._scores(np.concatenate(crops), np.concatenate(reasons))
         parts = np.split(scores, np.cumsum([len(b) for b in boxes])[:-1])
         return [
-            self._table(f, b, c, r, s, source)
+            self._table(f, b, r, s, source, carried=c)
             for f, b, c, r, s in zip(frames, boxes, carried, reasons, parts, strict=True)
         ]
 
@@ -211,18 +220,35 @@ class Analyzer:
         return scores
 
     def _table(
-        self, frame: Frame, boxes: Boxes, carried: bool, reasons: NDArray[np.uint16], scores: NDArray[np.float32], source: str,  # noqa: FBT001 - a column
+        self,
+        frame: Frame,
+        boxes: Boxes,
+        reasons: NDArray[np.uint16],
+        scores: NDArray[np.float32],
+        source: str,
+        *,
+        carried: bool,
     ) -> Faces:
-        at = {"frame": frame.index, "time": frame.time}
         if not len(boxes):
             why = Reason.UNREADABLE if frame.picture is None else Reason.NO_FACE
-            return Faces.missing(source, why, labels=self.labels, **at)
+            return Faces.missing(source, why, frame=frame.index, time=frame.time, labels=self.labels)
         with np.errstate(invalid="ignore"):
             low = scores.max(1) < self.settings.min_score
         return Faces.build(
-            len(boxes), sources=(source,), labels=self.labels, **at, source=0, face=np.arange(len(boxes)),
-            box=boxes.box, points=boxes.points, score=boxes.score, eyes=boxes.eyes, carried=carried,
-            reason=reasons | np.where(low, np.uint16(Reason.LOW_SCORE), np.uint16(0)), expression=scores,
+            len(boxes),
+            sources=(source,),
+            labels=self.labels,
+            frame=frame.index,
+            time=frame.time,
+            source=0,
+            face=np.arange(len(boxes)),
+            box=boxes.box,
+            points=boxes.points,
+            score=boxes.score,
+            eyes=boxes.eyes,
+            carried=carried,
+            reason=reasons | np.where(low, np.uint16(Reason.LOW_SCORE), np.uint16(0)),
+            expression=scores,
         )
 
 

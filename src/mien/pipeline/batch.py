@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -43,7 +43,7 @@ class Listener(Protocol):
     """Hears how far a run is."""
 
     def begin(self, source: str, frames: int | None) -> None:
-        """A source begins; ``frames`` is 1 for a picture, an estimate for a film, ``None`` for a camera."""
+        """Hear that a source begins; ``frames`` is 1 for a picture, an estimate for a film, ``None`` for a camera."""
         ...
 
     def step(self) -> None:
@@ -108,8 +108,15 @@ class Batch:
     """
 
     def __init__(
-        self, reader: Analyzer, *, takers: Sequence[Taker], listener: Listener, annotate: Path | None = None,
-        every: int = 1, seconds: float | None = None, max_pixels: int = DEFAULT_MAX_PIXELS,
+        self,
+        reader: Analyzer,
+        *,
+        takers: Sequence[Taker],
+        listener: Listener,
+        annotate: Path | None = None,
+        every: int = 1,
+        seconds: float | None = None,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
         done: Mapping[str, Done] | None = None,
     ) -> None:
         self._reader = reader
@@ -193,7 +200,7 @@ class Batch:
 
     def _tables(self, source: Source, frames: Iterator[Frame]) -> Iterator[tuple[Faces, Frame]]:
         if source.kind is Kind.FILM:
-            with closing(ahead(frames)) as decoded:  # type: ignore[type-var]  # a generator has close()
+            with closing(ahead(frames)) as decoded:
                 yield from self._reader.frames_with_pictures(decoded, source=source.name)
             return
         for frame in frames:
@@ -206,8 +213,13 @@ class Batch:
         if first is None:
             return
         pictured = first[1].picture
-        height, width = pictured.shape[:2] if pictured is not None else (frames.height, frames.width)  # type: ignore[attr-defined]
-        sound = Path(source.place) if source.kind is Kind.FILM else None
+        if pictured is not None:
+            height, width = pictured.shape[:2]
+        elif isinstance(frames, Film):
+            height, width = frames.height, frames.width
+        else:
+            return
+        sound = Path(str(source.place)) if source.kind is Kind.FILM else None
         fps = frames.fps if isinstance(frames, Film) else None
         with FilmWriter(target, width=width, height=height, fps=fps, sound_from=sound) as writer:
             last: Picture | None = None
@@ -220,7 +232,7 @@ class Batch:
         self.outcome.annotated.append(target)
 
     def _target(self, source: Source) -> Path | None:
-        """Return where the annotated copy goes: the source's own name with ``-mien``, numbered where it stands twice."""
+        """Return where the annotated copy goes: the source's own name with ``-mien``, numbered if taken."""
         if self._folder is None:
             return None
         path = Path(str(source.place)) if source.kind in {Kind.PICTURE, Kind.FILM} else Path(f"camera-{source.place}")
@@ -241,7 +253,7 @@ class _Pictures:
     def __init__(self, sources: Sequence[Source], max_pixels: int, skip: set[str]) -> None:
         self._sources, self._max_pixels, self._skip = sources, max_pixels, skip
 
-    def ahead(self) -> Iterator[tuple[Source, Future[Picture] | None]]:
+    def ahead(self) -> Generator[tuple[Source, Future[Picture] | None]]:
         waiting: deque[tuple[Source, Future[Picture] | None]] = deque()
         with ThreadPoolExecutor(1, thread_name_prefix="mien-decode") as pool:
             for source in self._sources:

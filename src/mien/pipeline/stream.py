@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from queue import Queue
@@ -22,7 +22,7 @@ from .analyzer import Settings, analyzer
 __all__ = ["ahead", "analyze", "open_frames", "stream"]
 
 
-def ahead(frames: Iterator[Frame], *, depth: int = 8) -> Iterator[Frame]:
+def ahead(frames: Iterator[Frame], *, depth: int = 8) -> Generator[Frame]:
     """Decode in a thread of its own, at most ``depth`` frames ahead of the reader.
 
     An error of the decoder is raised here; leaving the loop ends the thread.
@@ -140,7 +140,11 @@ def _paced(source: Source, frames: Iterator[Frame]) -> Any:
 
 
 def analyze(
-    source: Any, *, on_error: Literal["raise", "row"] = "raise", max_pixels: int = DEFAULT_MAX_PIXELS, every: int = 1,
+    source: Any,
+    *,
+    on_error: Literal["raise", "row"] = "raise",
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    every: int = 1,
     **settings: Any,
 ) -> Faces:
     """Find and read all faces of a picture, a film, a folder, or a list of these.
@@ -178,13 +182,10 @@ def analyze(
     tables: list[Faces] = []
     for number, part in enumerate(parts):
         tables += _part(part, number, on_error, max_pixels, every, settings)
-    faces = Faces.concat(tables)
-    return faces
+    return Faces.concat(tables)
 
 
-def _part(
-    part: Any, number: int, on_error: str, max_pixels: int, every: int, settings: dict[str, Any]
-) -> list[Faces]:
+def _part(part: Any, number: int, on_error: str, max_pixels: int, every: int, settings: dict[str, Any]) -> list[Faces]:
     reader = analyzer(Settings(**settings))
     sources: list[Source | None] = [None]
     try:
@@ -202,7 +203,8 @@ def _part(
         name = chosen.name if chosen else f"picture {number}"
         try:
             if chosen is None or chosen.kind is Kind.PICTURE:
-                picture = read_picture(chosen.place if chosen else part, max_pixels=max_pixels)  # type: ignore[arg-type]
+                place: Any = chosen.place if chosen else part
+                picture = read_picture(place, max_pixels=max_pixels)
                 faces = reader.picture(picture, source=name)
                 if not reader.settings.one_face or int(faces.found.sum()) == 1:
                     tables.append(faces)
