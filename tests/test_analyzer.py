@@ -67,7 +67,17 @@ def test_an_unreadable_frame_is_a_row() -> None:
 def test_boxes_are_carried_between_detections_and_a_cut_is_detected_anew() -> None:
     reader, find, _ = make(detect_every=4)
     still = frames(*[50] * 9)
-    assert [bool(t.carried[0]) for t in reader.frames(still, source="f")] == [False, True, True, True, False, True, True, True, False]
+    assert [bool(t.carried[0]) for t in reader.frames(still, source="f")] == [
+        False,
+        True,
+        True,
+        True,
+        False,
+        True,
+        True,
+        True,
+        False,
+    ]
     assert find.calls == 3
     reader, find, _ = make(detect_every=100)
     white = np.full_like(scene(None), 230)

@@ -15,6 +15,9 @@ from .results.faces import Faces
 
 __all__ = ["FER"]
 
+# What `fer` offers and mien has no need of, with the value that changes nothing.
+_DEFAULTS = {"cascade_file": None, "scale_factor": 1.1, "min_neighbors": 5, "tfserving": False, "compile": False}
+
 
 class FER:
     """Reads the seven labels of FER2013 in one picture.
@@ -35,11 +38,9 @@ class FER:
     turned one; `mien.analyze` is more careful.
     """
 
-    _DEFAULTS = {"cascade_file": None, "scale_factor": 1.1, "min_neighbors": 5, "tfserving": False, "compile": False}
-
     def __init__(self, *, mtcnn: bool = False, min_face_size: int = 50, **ignored: Any) -> None:
         for name, value in ignored.items():
-            if name not in self._DEFAULTS or value != self._DEFAULTS[name]:
+            if name not in _DEFAULTS or value != _DEFAULTS[name]:
                 msg = f"FER({name}={value!r}): mien has no such option; leave it out"
                 raise OptionError(msg)
         self._analyzer = analyzer(

@@ -41,11 +41,6 @@ Template = tuple[tuple[float, float], ...]
 
 OPSET = 18
 GOLDEN_TOLERANCE = 1e-3
-_LICENCE = "MIT; trained on FER2013 pictures, which came from web search without a stated licence"
-_DATA = (
-    "FER2013 Training (ICML 2013 challenge, 48×48 grey faces from web search) with its own labels and the FER+ votes "
-    "of ten taggers (MIT), without the faces that are pixel for pixel in PublicTest"
-)
 _SUMMARY = "Expression of a face: the share of votes that ten taggers would give eight expressions, and FER2013's label"
 _NOTES = (
     "Names what a face shows and how people would label it, not what somebody feels.",
@@ -136,9 +131,9 @@ def export(
         file=f"weights/{target.name}",
         sha256="",
         size=0,
-        licence=_LICENCE,
-        origin=f"trained by the mien founders with recipes/{recipe.name}.toml",
-        data=_DATA,
+        licence=recipe.card.get("licence", "not stated"),
+        origin=recipe.card.get("origin", f"trained with the recipe {recipe.name!r}"),
+        data=recipe.card.get("data", "not stated"),
         summary=_SUMMARY,
         parameters=sum(p.numel() for p in net.parameters()),
         date=date or datetime.datetime.now(tz=datetime.UTC).date().isoformat(),

@@ -53,7 +53,8 @@ class Recipe:
     """A training run as a value.
 
     ``validation`` is the share of Training, whole groups of pixel-equal pictures together, that is held out to choose
-    and to calibrate; test splits choose nothing.
+    and to calibrate; test splits choose nothing. ``card`` holds what only its maker knows and the exported model's card
+    must say: ``licence``, ``origin`` and ``data``.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Recipe:
     optim: Optim = field(default_factory=Optim)
     augment: Augment = field(default_factory=Augment)
     stages: tuple[Stage, ...] = (Stage(start=0.0, size=48),)
+    card: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         impossible = {
