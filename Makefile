@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export COVERAGE_FILE := build/coverage
 
 # What the wheel is made of. A file that is gone changes the list; a file that was edited is newer than the stamp.
 SOURCES := $(shell find src -type f -not -name '*.pyc' | sort)
@@ -32,7 +33,6 @@ check: .venv-test/ready ## format, lint, types and the import contract
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-unit: export COVERAGE_FILE := build/coverage
 unit: .venv-test/ready ## doctests and tests on the installed wheel, with branch coverage
 	@$(BIN)/coverage erase
 	@$(BIN)/pytest -q --pyargs mien --doctest-modules --ignore-glob='$(TRAIN)' --cov=mien --cov-branch --cov-report=
