@@ -44,14 +44,14 @@ def inputs(folder: Path) -> dict[str, list[str]]:
     for name, data in writes.items():
         (folder / name).write_bytes(data)
     film(folder / "none.mp4", 320, 240, 0)
-    (folder / "shut").mkdir()
+    (folder / "shut.csv").mkdir()
     cases = {name: [str(folder / name)] for name in writes if name != "good.jpg"}
     return cases | {
         "zero-frame film": [str(folder / "none.mp4")],
         "missing file": [str(folder / "missing.jpg")],
         "glob without a match": [str(folder / "*.heic")],
         "output in a missing folder": [str(folder / "good.jpg"), "--out", str(folder / "no" / "where.csv")],
-        "output that is a folder": [str(folder / "good.jpg"), "--out", str(folder / "shut.csv" / ".." / "shut")],
+        "output that is a folder": [str(folder / "good.jpg"), "--out", str(folder / "shut.csv")],
         "output of an unknown kind": [str(folder / "good.jpg"), "--out", str(folder / "faces.xlsx")],
         "unknown label": [str(folder / "good.jpg"), "--only", "hapy"],
         "unknown label set": [str(folder / "good.jpg"), "--labels", "nine"],

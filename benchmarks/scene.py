@@ -49,6 +49,7 @@ def film(path: Path, width: int, height: int, seconds: float, *, fps: int = 25, 
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=fps, options={"preset": "ultrafast", "crf": "23"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        container.start_encoding()  # so that a film without frames is one
         for i, picture in enumerate(frames(width, height, round(seconds * fps), faces=faces)):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts, frame.time_base = i, Fraction(1, fps)
