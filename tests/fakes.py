@@ -41,7 +41,14 @@ class RedReader:
     def __init__(self) -> None:
         self.batches: list[int] = []
         self.card = ModelCard(
-            name="red", task="expression", file="", sha256="", size=0, licence="", origin="", data="",
+            name="red",
+            task="expression",
+            file="",
+            sha256="",
+            size=0,
+            licence="",
+            origin="",
+            data="",
             input=InputSpec(width=48, height=48, template=TEMPLATE),
         )
 

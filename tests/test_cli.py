@@ -161,6 +161,29 @@ def test_resume_neither_loses_nor_doubles_a_row(portrait: Path, clip: Path, wall
         assert cut.read_bytes() == whole.read_bytes()
 
 
+def test_ctrl_c_leaves_whole_rows_and_resume_goes_on(portrait: Path, clip: Path, tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole.csv", tmp_path / "cut.csv"
+    mien("analyze", portrait, clip, "--out", whole)
+    script = (
+        "import os, itertools, signal\nfrom mien.pipeline import batch\n"
+        "step, count = batch.Batch._give, itertools.count()\n"
+        "def give(self, faces):\n"
+        "    step(self, faces)\n"
+        "    if next(count) == 6: os.kill(os.getpid(), signal.SIGINT)\n"
+        "batch.Batch._give = give\nfrom mien.cli.app import run\nrun()\n"
+    )
+    arguments = ["analyze", str(portrait), str(clip), "--out", str(cut)]
+    stopped = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
+    assert stopped.returncode == 130
+    assert "Traceback" not in stopped.stderr
+    assert "--resume" in stopped.stderr
+    kept = read_faces(f"{cut}.part.csv")
+    assert kept == read_faces(whole)[: len(kept)]
+    assert len(kept) >= 7
+    assert mien(*arguments, "--resume")[0] == 0
+    assert cut.read_bytes() == whole.read_bytes()
+
+
 def test_resume_with_other_settings_is_refused(portrait: Path, tmp_path: Path) -> None:
     target = tmp_path / "f.csv"
     code = (
@@ -193,6 +216,28 @@ def test_bad_options_are_one_line_and_exit_code_2(portrait: Path, arguments: lis
     assert code == 2
     assert words in err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_when_a_file_cannot_grow_whole_rows_are_kept_and_json_stays_whole(clip: Path, tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole.csv", tmp_path / "cut.csv"
+    mien("analyze", clip, "--out", whole)
+    script = (
+        "import resource, signal\nfrom mien.cli.app import run\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\nrun()\n"
+    )
+    arguments = ["analyze", str(clip), "--out", str(cut)]
+    ran = subprocess.run(
+        [sys.executable, "-c", script, *arguments, "--json"], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 2
+    assert len(ran.stderr.strip().splitlines()) == 1
+    assert [f["source"] for f in json.loads(ran.stdout)["failures"]] == [str(cut)]
+    kept = read_faces(f"{cut}.part.csv")
+    assert 0 < len(kept) < 12
+    assert kept == read_faces(whole)[: len(kept)]
+    assert mien(*arguments, "--resume")[0] == 0
+    assert cut.read_bytes() == whole.read_bytes()
 
 
 def test_only_keeps_the_rows_that_name_it(portrait: Path, wall: Path) -> None:

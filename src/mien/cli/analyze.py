@@ -6,16 +6,17 @@ import json
 import sys
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
-from ..errors import MienError, OptionError, OutputError
+from ..errors import OptionError, OutputError
 from ..labels import label_set
-from ..media.source import Kind, Source, find
+from ..media.source import Kind, find
 from ..pipeline.analyzer import Settings, analyzer
 from ..pipeline.batch import Batch, Done, Outcome, Taker
 from ..results.faces import Faces
@@ -72,9 +73,11 @@ class _File:
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
+        self.rows = 0
 
     def take(self, faces: Faces) -> None:
         self._sink.append(faces)
+        self.rows += len(faces)
 
     def close_source(self, source: str) -> None:
         self._sink.close_source(source)
@@ -185,7 +188,7 @@ def report(faces: Faces, *, most: int = _SHOWN) -> Table:
             reasons[i].replace("_", " ").replace("|", ", "),
         )
     if len(faces) > most:
-        table.caption = f"{len(faces) - most} more rows; --out FILE keeps all"
+        table.caption = f"and {len(faces) - most} more rows, which --out FILE holds"
     return table
 
 
@@ -200,28 +203,82 @@ def _only(text: str | None, labels: str) -> frozenset[str]:
     return frozenset(known.labels[known.index(word)] for word in text.split(","))
 
 
-def _finish(outcome: Outcome, failures: list[tuple[str, MienError]]) -> None:
-    for source, error in failures:
+def _finish(outcome: Outcome) -> None:
+    for source, error in outcome.failures:
         line = str(error)
         note(f"mien: {line}" if line.startswith(source) else f"mien: {source}: {line}")
     if outcome.interrupted:
         raise typer.Exit(INTERRUPTED)
-    if failures:
+    if outcome.failures:
         raise typer.Exit(INPUT_FAILED)
     if not outcome.faces and not outcome.skipped:
         raise typer.Exit(NOTHING)
 
 
-def _run(
-    sources: list[Source], settings: Settings, takers: list[Taker], sink: Sink | None, *, shown: bool, **options: Any
-) -> Outcome:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    """What one call of the command was asked for."""
+
+    settings: Settings
+    only: frozenset[str]
+    out: Path | None
+    layout: str
+    annotate: Path | None
+    every: int
+    seconds: float | None
+    max_pixels: int
+    resume: bool
+    as_json: bool
+    quiet: bool
+
+    def sink(self) -> Sink | None:
+        """Open the file of ``--out``; rows of other settings do not belong into one file."""
+        if self.out is None:
+            return None
+        terms = self.settings.as_dict() | {"every": self.every, "only": sorted(self.only)}
+        labels = label_set(self.settings.labels)
+        return Sink(self.out, labels=labels, layout=self.layout, resume=self.resume, settings=terms)
+
+
+def _do(job: _Job, inputs: list[str]) -> Outcome:
+    """Run a job and print what it gives; whatever happens, ``--json`` prints one whole document."""
+    reader = analyzer(job.settings)
+    sources, failed = find(inputs)
+    sink = job.sink()
+    shown = _Rows({s.name: s.kind for s in sources})
+    document = _Json(job.settings, rows=sink is None) if job.as_json else None
+    file = _File(sink) if sink else None
+    takers = [_Filter(t, job.only) for t in (file, document or shown) if t]
     done = {name: Done(p.frame, p.finished) for name, p in sink.done().items()} if sink else {}
-    with meter(shown=shown, unit="frames" if any(s.kind is not Kind.PICTURE for s in sources) else "pictures") as (
-        bar,
-        task,
-    ):
-        batch = Batch(analyzer(settings), takers=takers, listener=_Meter(bar, task, len(sources)), done=done, **options)
-        return batch.run(sources)
+    unit = "frames" if any(s.kind is not Kind.PICTURE for s in sources) else "pictures"
+    with meter(shown=not (job.quiet or job.as_json), unit=unit) as (bar, task):
+        batch = Batch(
+            reader,
+            takers=takers,
+            listener=_Meter(bar, task, len(sources)),
+            annotate=job.annotate,
+            every=job.every,
+            seconds=job.seconds,
+            max_pixels=job.max_pixels,
+            done=done,
+        )
+        batch.outcome.failures.extend(failed)
+        try:
+            outcome = batch.run(sources)
+            if sink and not outcome.interrupted:
+                sink.finish()
+        except OutputError as error:
+            outcome = batch.outcome
+            outcome.failures.append((str(job.out or job.annotate), error))
+        finally:
+            if sink:
+                sink.close()
+    if document:
+        document.end(outcome, job.out)
+    elif not job.quiet:
+        shown.show(label_set(job.settings.labels).labels)
+        _where(outcome, job, file)
+    return outcome
 
 
 def analyze(
@@ -292,52 +349,32 @@ def analyze(
             read_all=read_all,
             threads=threads,
         )
-        chosen = _only(only, labels)
         if resume and out is None:
             msg = "--resume goes on with a file: name it with --out"
             raise OptionError(msg)
         if annotate:
             _folder(annotate)
-        sources, failed = find(inputs)
-        terms = settings.as_dict() | {"every": every, "only": sorted(chosen)}
-        sink = Sink(out, labels=label_set(labels), layout=layout, resume=resume, settings=terms) if out else None
-        rows, document = (
-            _Rows({s.name: s.kind for s in sources}),
-            _Json(settings, rows=out is None) if as_json else None,
+        job = _Job(
+            settings=settings,
+            only=_only(only, labels),
+            out=out,
+            layout=layout,
+            annotate=annotate,
+            every=every,
+            seconds=seconds,
+            max_pixels=int(max_megapixels * 1e6),
+            resume=resume,
+            as_json=as_json,
+            quiet=quiet,
         )
-        takers: list[Taker] = [_Filter(t, chosen) for t in (_File(sink) if sink else None, document or rows) if t]
-        try:
-            outcome = _run(
-                sources,
-                settings,
-                takers,
-                sink,
-                shown=not (quiet or as_json),
-                annotate=annotate,
-                every=every,
-                seconds=seconds,
-                max_pixels=int(max_megapixels * 1e6),
-            )
-            outcome.failures[:0] = failed
-            if sink and not outcome.interrupted:
-                sink.finish()
-        finally:
-            if sink:
-                sink.close()
-        if document:
-            document.end(outcome, out)
-        elif not quiet:
-            rows.show(label_set(labels).labels)
-            _where(outcome, out, sink)
-        _finish(outcome, outcome.failures)
+        _finish(_do(job, inputs))
 
 
-def _where(outcome: Outcome, out: Path | None, sink: Sink | None) -> None:
+def _where(outcome: Outcome, job: _Job, file: _File | None) -> None:
     if outcome.interrupted:
-        kept = f"; {outcome.rows} whole rows are kept, --resume goes on" if sink else ""
-        note(f"mien: stopped{kept}")
-    elif out:
-        note(f"wrote {outcome.rows} rows to {out}")
+        note("mien: stopped" + (f"; {file.rows} whole rows are kept, --resume goes on" if file else ""))
+    elif file and not any(isinstance(e, OutputError) for _, e in outcome.failures):
+        note(f"wrote {file.rows} {'more ' if job.resume else ''}rows to {job.out}")
     if outcome.annotated:
         note(f"wrote {len(outcome.annotated)} annotated files to {outcome.annotated[0].parent}")
 

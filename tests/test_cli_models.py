@@ -1,0 +1,101 @@
+"""`mien evaluate`, `mien train` and `mien export` from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from mien.cli import train
+from mien.cli.app import app
+from mien.models.expression import Expression
+
+
+def mien(*arguments: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.fixture(scope="module")
+def faces() -> np.ndarray:
+    rng = np.random.default_rng(3)
+    return rng.integers(0, 255, (30, 12, 12), np.uint8).repeat(4, 1).repeat(4, 2)
+
+
+@pytest.fixture
+def table(tmp_path: Path, faces: np.ndarray) -> Path:
+    """fer2013.csv with thirty test faces, of which the first is also a training face, and votes beside it."""
+    rows = [("Training", 0, faces[0])] + [("PublicTest", i % 7, face) for i, face in enumerate(faces)]
+    lines = [f"{label},{' '.join(map(str, face.ravel()))},{usage}" for usage, label, face in rows]
+    (tmp_path / "fer2013.csv").write_text("\n".join(["emotion,pixels,Usage", *lines]) + "\n")
+    votes = [
+        f"{usage},fer{i:07}.png," + ",".join("8" if k == i % 8 else "0" for k in range(10))
+        for i, (usage, *_) in enumerate(rows)
+    ]
+    names = "neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
+    (tmp_path / "fer2013new.csv").write_text("\n".join([f"Usage,Image name,{names}", *votes]) + "\n")
+    return tmp_path
+
+
+def test_evaluate_gives_the_accuracy_that_the_model_has(table: Path, faces: np.ndarray) -> None:
+    code, out, _ = mien("evaluate", "expression", table, "--split", "PublicTest", "--json")
+    assert code == 0
+    report = json.loads(out)
+    right = Expression().read(faces).fer2013.argmax(1) == np.arange(30) % 7
+    given, without = report["as_given"], report["deduplicated"]
+    assert given["n"] == 30
+    assert given["fer2013"]["accuracy"]["value"] == pytest.approx(right.mean())
+    assert without["n"] == 29
+    assert without["fer2013"]["accuracy"]["value"] == pytest.approx(right[1:].mean())
+    assert without["crowd"]["first_choice"]["n"] == 29
+
+
+def test_evaluate_prints_a_table_for_people(table: Path) -> None:
+    code, out, _ = mien("evaluate", "expression", table)
+    assert code == 0
+    assert "de-duplicated, 29 faces" in out
+    assert "recall disgust" in out
+    assert "calibration error" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("expression", "none"), "none"),
+        (("vgg", "."), "vgg"),
+        (("expression", ".", "--split", "Test"), "Test"),
+        (("mtcnn-pnet", "."), "mtcnn-pnet"),
+    ],
+)
+def test_evaluate_says_in_one_line_what_is_wrong(table: Path, arguments: tuple[str, ...], words: str) -> None:
+    model, data, *rest = arguments
+    code, _, err = mien("evaluate", model, table / data, *rest)
+    assert code == 2
+    assert words in err
+    assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [("train", "r.toml", "--data", "d"), ("export", "run", "--to", "m.onnx", "--data", "d")]
+)
+def test_without_the_extra_training_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(train, "find_spec", lambda _name: None)
+    code, _, err = mien(*arguments)
+    assert code == 2
+    assert "pip install 'mien[train]'" in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_without_pyarrow_parquet_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    (tmp_path / "a.png").write_bytes(b"")
+    code, _, err = mien("analyze", tmp_path / "a.png", "--out", tmp_path / "f.parquet")
+    assert code == 2
+    assert "mien[parquet]" in err
