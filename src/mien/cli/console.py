@@ -67,7 +67,7 @@ def errors() -> Iterator[None]:
 
 @contextmanager
 def meter(*, shown: bool, unit: str) -> Iterator[tuple[Progress | None, TaskID]]:
-    """Show progress with rate and time left on stderr, from the second second on, where stderr is a terminal."""
+    """Show progress with rate and time left on stderr, where that is a terminal, and take it away at the end."""
     console = Console(stderr=True)
     if not (shown and console.is_terminal):
         yield None, TaskID(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from rich.table import Table
 from ..evaluate.metrics import Estimate
 from ..evaluate.run import LabelScores, PartScores, Report
 from ..evaluate.run import evaluate as judge
-from .console import answer, errors, table_console
+from .console import answer, errors, meter, table_console
 
 __all__ = ["evaluate"]
 
@@ -24,7 +25,15 @@ def evaluate(
 ) -> None:
     """Score both heads of an expression model, with n and 95 % intervals, duplicates dropped and not."""
     with errors():
-        report = judge(model, data, split=split)
+        started = time.monotonic()
+        with meter(shown=not as_json, unit="faces") as (bar, task):
+
+            def tell(done: int, total: int) -> None:
+                if bar:
+                    rate = f"{done / max(time.monotonic() - started, 1e-6):.0f}"
+                    bar.update(task, description=split, completed=done, total=total, rate=rate)
+
+            report = judge(model, data, split=split, progress=tell)
         if as_json:
             answer(report.as_dict())
         else:
