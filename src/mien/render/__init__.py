@@ -1,1 +1,1 @@
-"""render."""
+"""To look at: what was found, drawn into pictures."""

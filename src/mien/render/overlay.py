@@ -263,7 +263,7 @@ def _width(text: str, height: float) -> int:
 
 
 def _stroke(height: float) -> int:
-    return max(1, round(height / 16))
+    return max(1, round(height / 10))
 
 
 def _ascii(text: str) -> str:

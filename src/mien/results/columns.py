@@ -122,7 +122,7 @@ class Column:
 
 def _floats(values: NDArray[np.floating[Any]], *, exact: bool) -> list[float]:
     if not exact:
-        return np.round(values.astype(np.float64), 6).ravel().tolist()
+        return [round(v, 6) for v in values.ravel().tolist()]
     # str() of a float32 is its shortest text; as a Python float that decimal keeps this text.
     return [float(str(v)) for v in values.ravel()]
 

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from io import FileIO
 from itertools import islice
@@ -95,9 +95,21 @@ def _from_flat(columns: Mapping[str, NDArray[Any]], labels: LabelSet) -> Faces:
     return Faces.build(len(names), sources=tuple(numbers), labels=labels, expression=arrays.pop("scores"), **arrays)
 
 
-def _array(values: Sequence[Any], column: Column) -> NDArray[Any]:
+def _array(values: Sequence[Any], column: Column, parse: Callable[[Any], Any] = lambda value: value) -> NDArray[Any]:
     """Return plain values, ``None`` where missing, as the array of a flat column."""
-    return np.array([column.missing if v is None else v for v in values], column.dtype)
+    with _column(column.name):
+        if not column.nullable and None in values:
+            raise KeyError(None)
+        return np.array([column.missing if v is None else parse(v) for v in values], column.dtype)
+
+
+@contextmanager
+def _column(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, OverflowError, NotImplementedError) as error:
+        msg = f"column {name}: {error} is not a value of that column"
+        raise DataError(msg) from error
 
 
 def _labels_in(names: Sequence[str], wanted: LabelSet | None, *, called: str | None = None) -> LabelSet:
@@ -188,14 +200,16 @@ def from_arrow(table: pa.Table, *, labels: LabelSet | None = None) -> Faces:
     """
     held = json.loads((table.schema.metadata or {}).get(_LABELS_KEY, b"{}"))
     found = _labels_in(table.column_names, labels, called=held.get("name"))
-    columns = {}
-    for name, c in flat(found.labels).items():
-        values = table.column(name)
-        if c.dtype is np.str_:
-            columns[name] = _array(values.to_pylist(), c)
-        else:
-            columns[name] = values.fill_null(np.asarray(c.missing, c.dtype).item()).to_numpy().astype(c.dtype)
+    columns = {name: _from_column(table.column(name), c) for name, c in flat(found.labels).items()}
     return _from_flat(columns, found)
+
+
+def _from_column(values: pa.ChunkedArray[Any], column: Column) -> NDArray[Any]:
+    if column.dtype is np.str_ or (values.null_count and not column.nullable):
+        return _array(values.to_pylist(), column)
+    with _column(column.name):
+        filled = values.fill_null(np.asarray(column.missing, column.dtype).item())
+        return filled.to_numpy().astype(column.dtype)
 
 
 # Text
@@ -394,9 +408,6 @@ def read_faces(path: str | os.PathLike[str], *, labels: LabelSet | None = None) 
         raise SourceNotFoundError(msg)
     try:
         return _READERS[source.suffix.lower()](source, labels)
-    except UnicodeDecodeError:
-        msg = f"{source}: not a text file"
-        raise DataError(msg) from None
     except MienError as error:
         if isinstance(error, MissingExtraError):
             raise
@@ -433,12 +444,8 @@ def _parsed(header: Sequence[str], rows: list[list[str]], labels: LabelSet, *, b
     texts = dict(zip(header, zip(*rows, strict=True), strict=True))
     columns = {}
     for name, c in flat(labels.labels).items():
-        parse = _PARSE[np.dtype(c.dtype).kind]
-        try:
-            columns[name] = _array([parse(t) if t or not c.nullable else None for t in texts[name]], c)
-        except (ValueError, KeyError, OverflowError) as error:
-            msg = f"column {name}: {error} is not a value of that column"
-            raise DataError(msg) from error
+        cells = [t if t or not c.nullable else None for t in texts[name]]
+        columns[name] = _array(cells, c, _PARSE[np.dtype(c.dtype).kind])
     return _from_flat(columns, labels)
 
 
@@ -447,24 +454,32 @@ def _read_jsonl(path: Path, labels: LabelSet | None) -> Faces:
     return Faces.concat(parts) if parts else Faces.empty(**({"labels": labels} if labels else {}))
 
 
-def _jsonl_parts(path: Path, labels: LabelSet | None) -> Iterator[Faces]:
+def _jsonl_parts(path: Path, wanted: LabelSet | None) -> Iterator[Faces]:
     """Give the rows of a JSON Lines file in tables of some thousand rows."""
-    number = 0
     with path.open("rb") as file:
-        while lines := list(islice(file, _CHUNK)):
+        first = file.readline()
+        if not first:
+            return
+        with _row(1):
+            labels = tuple(json.loads(first)["scores"])
+        found = _label_set(labels, wanted)
+        file.seek(0)
+        numbered = enumerate(file, 1)
+        while lines := list(islice(numbered, _CHUNK)):
             rows = []
-            for line in lines:
-                number += 1
-                try:
-                    record = json.loads(line)
-                    labels = labels if number > 1 and labels else _label_set(tuple(record["scores"]), labels)
-                    rows.append(_flattened(record, labels))
-                except (ValueError, KeyError, TypeError, AttributeError) as error:
-                    msg = f"line {number}: not the row of a table of faces ({error!r})"
-                    raise DataError(msg) from error
-            if labels:
-                columns = flat(labels.labels)
-                yield _from_flat({n: _array([r[n] for r in rows], c) for n, c in columns.items()}, labels)
+            for number, line in lines:
+                with _row(number):
+                    rows.append(_flattened(json.loads(line), found))
+            yield _from_flat({n: _array([r[n] for r in rows], c) for n, c in flat(found.labels).items()}, found)
+
+
+@contextmanager
+def _row(number: int) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        msg = f"line {number}: not the row of a table of faces ({error!r})"
+        raise DataError(msg) from error
 
 
 def _flattened(record: Mapping[str, Any], labels: LabelSet) -> dict[str, Any]:
@@ -610,12 +625,13 @@ class Sink:
             if not log:
                 # The old log must not speak of the new rows, should the process end between the two.
                 self.progress.unlink(missing_ok=True)
-            self._rows = _Growing(self.part, rows)
-            if not log:
-                self._rows.add(head)
-            self._log = _Growing(self.progress, log)
-            if not log:
-                self._note({"run": run, "bytes": self._rows.size})
+            with ExitStack() as opened:
+                self._rows = opened.enter_context(closing(_Growing(self.part, rows)))
+                self._log = opened.enter_context(closing(_Growing(self.progress, log)))
+                if not log:
+                    self._rows.add(head)
+                    self._note({"run": run, "bytes": self._rows.size})
+                opened.pop_all()
         self._before = {name: p.frame for name, p in self._done.items()}
 
     @property

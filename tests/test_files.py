@@ -1,0 +1,686 @@
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from tables import MOODS, portrait, some_faces
+
+from mien.errors import (
+    DataError,
+    MissingExtraError,
+    OptionError,
+    OutputError,
+    ResumeError,
+    ShapeError,
+    SourceNotFoundError,
+)
+from mien.labels import EIGHT, SEVEN, THREE, LabelSet
+from mien.results import Faces, Reason, files
+from mien.results.columns import ARRAYS, flat, flat_names
+from mien.results.files import (
+    FILM_NAMES,
+    Progress,
+    Sink,
+    film_rows,
+    flat_columns,
+    from_arrow,
+    read_faces,
+    to_arrow,
+    write_faces,
+)
+
+ENDINGS = (".csv", ".jsonl", ".parquet")
+TWO = LabelSet("custom", ("up", "down"))
+WALL = Faces.missing("wall.jpg", Reason.NO_FACE)
+
+
+@pytest.fixture
+def pair() -> Faces:
+    return Faces.concat([portrait(time=1 / 3, points=np.arange(10).reshape(5, 2) / 7), WALL])
+
+
+# Whole tables
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_any_table_reads_back_the_same(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"faces{ending}"
+
+    @settings(max_examples=50)
+    @given(some_faces())
+    def same(faces: Faces) -> None:
+        write_faces(path, faces)
+        again = read_faces(path, labels=faces.labels)
+        assert again == faces
+        assert set(again.sources) == set(faces.source_names.tolist())
+        if len(faces):
+            assert read_faces(path) == faces
+
+    same()
+
+
+@settings(max_examples=40)
+@given(some_faces())
+def test_arrow_reads_back_the_same(faces: Faces) -> None:
+    assert from_arrow(to_arrow(faces)) == faces
+
+
+@settings(max_examples=40)
+@given(some_faces())
+def test_flat_columns_hold_the_table(faces: Faces) -> None:
+    columns = flat_columns(faces)
+    assert tuple(columns) == flat_names(faces.labels.labels)
+    assert all(len(v) == len(faces) for v in columns.values())
+    np.testing.assert_array_equal(columns["y2"], faces.box[:, 3])
+    np.testing.assert_array_equal(columns["nose_x"], faces.points[:, 2, 0])
+    np.testing.assert_array_equal(columns[faces.labels.labels[1]], faces.expression[:, 1])
+    assert columns["source"].tolist() == faces.source_names.tolist()
+    assert columns["reason"].tolist() == faces.reason_words
+
+
+def test_long_files_are_read_in_pieces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    faces = Faces.concat(portrait(frame=i, time=i / 7) for i in range(11))
+    monkeypatch.setattr(files, "_CHUNK", 4)
+    for ending in ENDINGS:
+        write_faces(tmp_path / f"faces{ending}", faces)
+        assert read_faces(tmp_path / f"faces{ending}") == faces
+    assert pq.ParquetFile(tmp_path / "faces.parquet").num_row_groups == 3
+
+
+def test_csv_is_what_others_read(pair: Faces, tmp_path: Path) -> None:
+    path = tmp_path / "faces.CSV"
+    write_faces(path, pair)
+    first, second = csv.DictReader(io.StringIO(path.read_text()))
+    assert list(first) == list(flat_names(EIGHT.labels))
+    assert (first["source"], first["happy"], first["top"], first["carried"]) == ("a.jpg", "0.91", "happy", "false")
+    assert first["time"] == "0.3333333333333333"
+    assert {k for k, v in second.items() if v} == {"source", "frame", "carried", "reason"}
+    frame = pd.read_csv(path)
+    assert frame["x2"].tolist()[0] == 50
+    assert frame["face"].isna().tolist() == [False, True]
+    assert frame["carried"].dtype == bool
+
+
+def test_json_lines_are_json(pair: Faces, tmp_path: Path) -> None:
+    path = tmp_path / "faces.jsonl"
+    write_faces(path, pair)
+    first, second = map(json.loads, path.read_text().splitlines())
+    assert first["scores"]["happy"] == 0.91
+    assert first["points"]["nose"] == [pytest.approx(4 / 7), pytest.approx(5 / 7)]
+    assert first["reason"] == []
+    assert second["box"] is second["face"] is second["top"] is None
+    assert second["scores"] == dict.fromkeys(EIGHT)
+    assert second["reason"] == ["no_face"]
+
+
+def test_parquet_says_what_its_columns_are(pair: Faces, tmp_path: Path) -> None:
+    path = tmp_path / "faces.parquet"
+    write_faces(path, pair)
+    table: Any = pq.read_table(path)
+    assert table.column_names == list(flat_names(EIGHT.labels))
+    for name, column in flat(EIGHT.labels).items():
+        field = table.schema.field(name)
+        assert field.metadata[b"doc"].decode() == column.doc
+        assert field.metadata[b"unit"].decode() == column.unit
+        assert field.nullable == column.nullable
+    assert json.loads(table.schema.metadata[b"mien.labels"]) == {"name": "eight", "labels": list(EIGHT)}
+    assert table.column("x1").to_pylist() == [10, None]
+    assert table.column("track").to_pylist() == [None, None]
+    assert table.column("reason").to_pylist() == ["", "no_face"]
+    assert table.schema.field("frame").type == pa.int64()
+    assert table.schema.field("x1").type == pa.float32()
+
+
+def test_the_label_set_is_found(tmp_path: Path) -> None:
+    for labels in (THREE, SEVEN, MOODS):
+        faces = Faces.missing("a", Reason.NO_FACE, labels=labels)
+        for ending in ENDINGS:
+            write_faces(tmp_path / f"a{ending}", faces)
+            assert read_faces(tmp_path / f"a{ending}").labels == labels
+    mine = LabelSet("mine", ("up", "down"))
+    write_faces(tmp_path / "a.parquet", Faces.missing("a", Reason.NO_FACE, labels=mine))
+    assert read_faces(tmp_path / "a.parquet").labels == mine
+    write_faces(tmp_path / "a.csv", Faces.missing("a", Reason.NO_FACE, labels=mine))
+    assert read_faces(tmp_path / "a.csv", labels=mine).labels == mine
+
+
+def test_tables_without_rows(tmp_path: Path) -> None:
+    for ending in ENDINGS:
+        write_faces(tmp_path / f"a{ending}", Faces.empty(labels=SEVEN))
+        assert read_faces(tmp_path / f"a{ending}", labels=SEVEN) == Faces.empty(labels=SEVEN)
+    assert read_faces(tmp_path / "a.csv").labels == read_faces(tmp_path / "a.parquet").labels == SEVEN
+    assert read_faces(tmp_path / "a.jsonl").labels == EIGHT
+
+
+def test_further_columns_are_left_aside(pair: Faces, tmp_path: Path) -> None:
+    path = tmp_path / "more.csv"
+    write_faces(path, pair)
+    lines = path.read_text().splitlines()
+    path.write_text("".join(f"{i or 'number'},{line}\n" for i, line in enumerate(lines)))
+    assert read_faces(path) == pair
+    assert from_arrow(pair.to_arrow().append_column("number", [[1, 2]]).replace_schema_metadata()) == pair
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl"])
+def test_names_that_are_no_utf8_read_back(ending: str, tmp_path: Path) -> None:
+    faces = portrait(source=os.fsdecode(b"caf\xe9.jpg"))
+    write_faces(tmp_path / f"a{ending}", faces)
+    assert read_faces(tmp_path / f"a{ending}") == faces
+
+
+def test_arrow_spells_out_names_that_are_no_utf8() -> None:
+    faces = portrait(source=os.fsdecode(b"caf\xe9.jpg"))
+    assert to_arrow(faces).column("source").to_pylist() == [r"caf\udce9.jpg"]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("name", ["a\rb.jpg", "a\nb.jpg", 'a"b.jpg', "a,b.jpg", " ", "\u2028.jpg", "-1", "null"])
+def test_names_that_need_care_read_back(name: str, ending: str, tmp_path: Path) -> None:
+    faces = Faces.concat([portrait(source=name), WALL])
+    write_faces(tmp_path / f"a{ending}", faces)
+    assert read_faces(tmp_path / f"a{ending}") == faces
+
+
+# What cannot be
+
+
+@pytest.mark.parametrize("name", ["faces.xlsx", "faces", "faces.csv.gz"])
+def test_an_unknown_ending_lists_the_three(name: str, tmp_path: Path) -> None:
+    for do in (lambda p: write_faces(p, WALL), read_faces, lambda p: Sink(p, labels=EIGHT)):
+        with pytest.raises(OptionError, match=r"by its ending, one of: \.csv, \.jsonl, \.parquet"):
+            do(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_layouts_are_checked(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="unknown layout 'wide'; choose one of: default, film"):
+        write_faces(tmp_path / "a.csv", WALL, layout="wide")
+    with pytest.raises(OptionError, match=r"a\.jsonl: the film layout is for \.csv only"):
+        Sink(tmp_path / "a.jsonl", labels=EIGHT, layout="film")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_missing_file(ending: str, tmp_path: Path) -> None:
+    with pytest.raises(SourceNotFoundError, match="no such file"):
+        read_faces(tmp_path / f"a{ending}")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.csv", b"", "lacks the columns source, frame, time"),
+        ("a.csv", b"a,b\n1,2\n", "lacks the columns source"),
+        ("a.csv", ",".join(FILM_NAMES).encode() + b"\n", "in the film layout"),
+        ("a.jsonl", b"not json\n", "line 1: not the row of a table"),
+        ("a.jsonl", b"[1]\n", "line 1: not the row of a table"),
+        ("a.jsonl", b'{"source": "a"}\n', "line 1: not the row of a table"),
+        ("a.jsonl", b"\xff\xfe\n", "line 1: not the row of a table"),
+        ("a.jsonl", b'{"scores": {"happy": 1}}\n', "a label set needs at least two labels"),
+        ("a.parquet", b"PAR1", "not a Parquet file of faces"),
+    ],
+)
+def test_files_of_something_else(name: str, content: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=said) as caught:
+        read_faces(tmp_path / name)
+    assert str(caught.value).startswith(str(tmp_path / name))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (",0.91,", ",much,", "column happy: .*much.* is not a value of that column"),
+        (",false,", ",perhaps,", "column carried: 'perhaps' is not a value of that column"),
+        ("a.jpg,0,", "a.jpg,,", "column frame: .* is not a value of that column"),
+        ("a.jpg,0,", f"a.jpg,{2**70},", "column frame: .* is not a value of that column"),
+        ("no_face", "sleepy", "unknown reason 'sleepy'; choose one of"),
+        ("no_face", "no_face,1", "does not have 34 cells"),
+        ("wall.jpg", '"wall.jpg', "line 3: unexpected end of data"),
+    ],
+)
+def test_cells_that_are_no_values(old: str, new: str, said: str, pair: Faces, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    write_faces(path, pair)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(DataError, match=said):
+        read_faces(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"frame": 0', '"frame": null', "column frame: None is not a value of that column"),
+        ('"frame": 0', '"frame": "x"', "column frame: .* is not a value of that column"),
+        ("50.0, 70.0]", "50.0]", "line 1: not the row of a table"),
+        ('"nose"', '"chin"', "line 1: not the row of a table"),
+    ],
+)
+def test_rows_that_are_none(old: str, new: str, said: str, pair: Faces, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    write_faces(path, pair)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(DataError, match=said):
+        read_faces(path)
+
+
+@pytest.mark.parametrize(("name", "values"), [("frame", ["x", "y"]), ("x1", ["x", "y"]), ("carried", [None, True])])
+def test_arrow_columns_of_something_else(name: str, values: list[Any], pair: Faces) -> None:
+    table = pair.to_arrow()
+    changed = table.set_column(table.column_names.index(name), name, [values])
+    with pytest.raises(DataError, match=f"column {name}: .* is not a value of that column"):
+        from_arrow(changed)
+
+
+def test_a_row_that_was_cut_off_is_named(pair: Faces, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    write_faces(path, pair)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(DataError, match="line 2: not the row of a table"):
+        read_faces(path)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_other_labels_than_wanted(ending: str, tmp_path: Path) -> None:
+    write_faces(tmp_path / f"a{ending}", WALL)
+    with pytest.raises(DataError, match=r"holds the labels angry, .*, not negative, happy, neutral"):
+        read_faces(tmp_path / f"a{ending}", labels=THREE)
+
+
+def test_parquet_of_another_table(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="lacks the columns source"):
+        read_faces(tmp_path / "a.parquet")
+
+
+def test_without_pyarrow_the_extra_is_named(pair: Faces, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    write_faces(tmp_path / "a.parquet", pair)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    read, other = tmp_path / "a.parquet", tmp_path / "b.parquet"
+    ways = (
+        pair.to_arrow,
+        lambda: read_faces(read),
+        lambda: write_faces(other, pair),
+        lambda: Sink(other, labels=EIGHT),
+    )
+    for do in ways:
+        with pytest.raises(MissingExtraError, match=r"mien\[parquet\]"):
+            do()
+    assert [p.name for p in tmp_path.iterdir()] == ["a.parquet"]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_unwritable_outputs(ending: str, tmp_path: Path) -> None:
+    (tmp_path / f"folder{ending}").mkdir()
+    (tmp_path / "file").touch()
+    cases = {
+        tmp_path / "none" / f"a{ending}": "its folder does not exist; make the folder first",
+        tmp_path / f"folder{ending}": "it is a folder; name a file",
+        tmp_path / "file" / f"a{ending}": "a part of its path is a file",
+    }
+    for path, why in cases.items():
+        for do in (lambda p: write_faces(p, WALL), lambda p: Sink(p, labels=EIGHT)):
+            with pytest.raises(OutputError, match=why) as caught:
+                do(path)
+            assert str(caught.value).startswith(f"{path}: cannot be written: ")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", f"folder{ending}"]
+
+
+@pytest.mark.parametrize(
+    ("number", "why"),
+    [(errno.EACCES, "no permission; choose another folder"), (errno.ENOSPC, "the disk is full"), (errno.EIO, "broken")],
+)
+def test_what_the_system_says(number: int, why: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(path: Path, content: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(content[: len(content) // 2])
+        raise OSError(number, "broken")
+
+    write_faces(tmp_path / "a.csv", WALL)
+    before = (tmp_path / "a.csv").read_bytes()
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(OutputError, match=why):
+        write_faces(tmp_path / "a.csv", portrait())
+    assert (tmp_path / "a.csv").read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+# The film layout
+
+
+def test_film_rows_have_a_row_for_every_frame(tmp_path: Path) -> None:
+    faces = Faces.concat(
+        [
+            portrait(source="c,1.mp4", frame=0),
+            portrait("sad", source="c,1.mp4", frame=0, face=1, box=[0.5, 1, 2, 3], reason=int(Reason.LOW_SCORE)),
+            Faces.missing("c,1.mp4", Reason.NO_FACE, frame=1),
+            Faces.missing("c,1.mp4", Reason.UNREADABLE, frame=2),
+            portrait("fear", source="c,1.mp4", frame=3, box=np.nan),
+        ]
+    )
+    path = tmp_path / "film.csv"
+    write_faces(path, faces, layout="film")
+    header, *rows = csv.reader(io.StringIO(path.read_text()))
+    assert header == ["frame", "faces", "expressions", "file", "boxes"] == list(FILM_NAMES)
+    assert rows == [
+        ["0", "2", "happy|?", "c,1.mp4", "10.0 20.0 50.0 70.0|0.5 1.0 2.0 3.0"],
+        ["1", "0", "", "c,1.mp4", ""],
+        ["2", "0", "", "c,1.mp4", ""],
+        ["3", "1", "fear", "c,1.mp4", ""],
+    ]
+    assert film_rows(faces) == [tuple(row) for row in rows]
+
+
+# Growing files
+
+STEPS: tuple[tuple[str, int, Faces], ...] = tuple(
+    (source, frame, Faces.build(max(n, 1), sources=(source,), labels=TWO, frame=frame, face=range(n) if n else -1,
+                                reason=0 if n else 1, score=0.5, expression=[0.25, 0.75]))
+    for source, frame, n in (("a,b.mp4", 0, 2), ("a,b.mp4", 1, 0), ("a,b.mp4", 2, 2), ("c.jpg", 0, 1), ("d.jpg", 0, 0))
+)  # fmt: skip
+
+
+def go(sink: Sink, steps: tuple[tuple[str, int, Faces], ...] = STEPS) -> Iterator[None]:
+    """Do a run as `pipeline` does: pass over what is done, close a source after its last frame."""
+    done = sink.done()
+    for i, (source, frame, faces) in enumerate(steps):
+        before = done.get(source, Progress())
+        if not before.finished and frame > before.frame:
+            sink.append(faces)
+            yield
+        if not before.finished and (i + 1 == len(steps) or steps[i + 1][0] != source):
+            sink.close_source(source)
+            yield
+
+
+def complete(path: Path, steps: tuple[tuple[str, int, Faces], ...] = STEPS, **options: Any) -> bytes:
+    with Sink(path, labels=TWO, **options) as sink:
+        list(go(sink, steps))
+        sink.finish()
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    return path.read_bytes()
+
+
+KINDS = [(".csv", "default"), (".csv", "film"), (".jsonl", "default"), (".parquet", "default")]
+
+
+@pytest.mark.parametrize(("ending", "layout"), KINDS)
+def test_a_sink_writes_what_write_faces_writes(ending: str, layout: str, tmp_path: Path) -> None:
+    whole = complete(tmp_path / f"a{ending}", layout=layout)
+    write_faces(tmp_path / f"a{ending}", Faces.concat(f for _, _, f in STEPS), layout=layout)
+    assert (tmp_path / f"a{ending}").read_bytes() == whole
+
+
+@pytest.mark.parametrize(("ending", "layout"), KINDS)
+def test_a_run_cut_at_any_byte_goes_on_to_the_same_end(
+    ending: str, layout: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path, steps = tmp_path / f"a{ending}", (*STEPS[:2], STEPS[3])
+    whole = complete(path, steps, layout=layout)
+    path.unlink()
+    with Sink(path, labels=TWO, layout=layout) as sink:
+        list(go(sink, steps))
+    rows, log = sink.part.read_bytes(), sink.progress.read_bytes()
+    chance = np.random.default_rng(7)
+    step = 16 if ending == ".parquet" else 1  # its rows are the very JSON Lines that are tried at each byte
+    cuts = [(cut, len(log)) for cut in range(0, len(rows) + 1, step)]
+    cuts += [(len(rows), cut) for cut in range(0, len(log) + 1, step)]
+    cuts += chance.integers(0, (len(rows) + 1, len(log) + 1), (100, 2)).tolist()
+    # What the disk does when the power fails is not what is tried here, and waiting for it takes minutes.
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    for rows_there, log_there in cuts:
+        sink.part.write_bytes(rows[:rows_there])
+        sink.progress.write_bytes(log[:log_there])
+        with Sink(path, labels=TWO, layout=layout, resume=True) as again:
+            list(go(again, steps))
+        assert again.part.read_bytes() == rows, (rows_there, log_there)
+        if rows_there == len(rows):  # and its log is whole too
+            with Sink(path, labels=TWO, layout=layout, resume=True) as third:
+                assert not list(go(third, steps)), log_there
+    with Sink(path, labels=TWO, layout=layout, resume=True) as again:
+        list(go(again, steps))
+        again.finish()
+    assert path.read_bytes() == whole
+
+
+def test_a_run_stopped_after_any_step_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    whole = complete(path)
+    steps = len(STEPS) + 3
+    for stop in range(steps + 1):
+        with Sink(path, labels=TWO) as sink:
+            for _ in zip(range(stop), go(sink), strict=False):
+                pass
+        assert path.read_bytes() == whole  # the former result stands until there is a new one
+        with Sink(path, labels=TWO, resume=True) as sink:
+            assert len(list(go(sink))) >= steps - stop - 1
+            sink.finish()
+        assert path.read_bytes() == whole
+
+
+def test_progress_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    with Sink(path, labels=TWO) as sink:
+        assert sink.done() == {}
+        for _ in zip(range(5), go(sink), strict=False):
+            pass
+        told = sink.done()
+    assert told == {"a,b.mp4": Progress(2, finished=True), "c.jpg": Progress(0)}
+    with Sink(path, labels=TWO, resume=True) as sink:
+        assert sink.done() == told
+        sink.close_source("broken.mp4")
+    with Sink(path, labels=TWO, resume=True) as sink:
+        assert sink.done() == told | {"broken.mp4": Progress(-1, finished=True)}
+
+
+def test_frames_that_stand_are_not_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    with Sink(path, labels=TWO) as sink:
+        for _ in zip(range(2), go(sink), strict=False):
+            pass
+    with Sink(path, labels=TWO, resume=True) as sink:
+        for _, _, faces in STEPS:  # all of them, whatever was done
+            sink.append(faces)
+        sink.append(Faces.concat([STEPS[0][2], STEPS[1][2]]))
+        sink.finish()
+    assert read_faces(path) == Faces.concat(f for _, _, f in STEPS)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_ctrl_c_leaves_whole_rows_under_a_known_name(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a{ending}"
+
+    def run() -> None:
+        with Sink(path, labels=TWO) as sink:
+            sink.append(STEPS[0][2])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    part = tmp_path / (f"a{ending}.part.csv" if ending == ".csv" else f"a{ending}.part.jsonl")
+    assert sorted(tmp_path.iterdir()) == [part, tmp_path / f"a{ending}.progress"]
+    assert read_faces(part) == STEPS[0][2]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+@pytest.mark.parametrize("which", [".csv.part.csv", ".csv.progress"])
+def test_a_piece_that_fails_leaves_nothing(
+    error: BaseException, which: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.csv"
+    add = files._Growing.add
+
+    def half(self: files._Growing, piece: bytes) -> None:
+        if self.path.name.endswith(which):
+            self._file.write(piece[: len(piece) // 2])
+            raise error
+        add(self, piece)
+
+    with Sink(path, labels=TWO) as sink:
+        sink.append(STEPS[0][2])
+        monkeypatch.setattr(files._Growing, "add", half)
+        with pytest.raises(OutputError if isinstance(error, OSError) else KeyboardInterrupt):
+            sink.append(STEPS[1][2])
+        monkeypatch.setattr(files._Growing, "add", add)
+        assert read_faces(sink.part) == STEPS[0][2]
+        assert sink.done() == {"a,b.mp4": Progress(0)}
+        sink.append(STEPS[1][2])
+    with Sink(path, labels=TWO, resume=True) as sink:
+        assert sink.done() == {"a,b.mp4": Progress(1)}
+        list(go(sink))
+        sink.finish()
+    assert read_faces(path) == Faces.concat(f for _, _, f in STEPS)
+
+
+def test_a_run_that_starts_over_leaves_no_old_log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    path = tmp_path / "a.csv"
+    with Sink(path, labels=TWO, settings={"every": 1}) as sink:
+        list(go(sink))
+    with monkeypatch.context() as patch:
+        patch.setattr(files._Growing, "add", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Sink(path, labels=TWO, settings={"every": 2})
+    with Sink(path, labels=TWO, settings={"every": 2}, resume=True) as sink:
+        assert sink.done() == {}
+
+
+def test_a_killed_process_leaves_whole_rows(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    script = textwrap.dedent(
+        """
+        import itertools, sys
+        from mien.labels import EIGHT
+        from mien.results import Faces
+        from mien.results.files import Sink
+        sink = Sink(sys.argv[1], labels=EIGHT)
+        for i in itertools.count():
+            sink.append(Faces.build(3, sources=("a.mp4",), frame=i, face=range(3), score=0.5))
+            print(i, flush=True)
+        """
+    )
+    with subprocess.Popen([sys.executable, "-c", script, path], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if int(line) == 20:
+                process.kill()
+                break
+        process.stdout.read()
+    assert process.returncode == -signal.SIGKILL
+    with Sink(path, labels=EIGHT, resume=True) as sink:
+        last = sink.done()["a.mp4"].frame
+        assert last >= 20
+        sink.append(Faces.missing("a.mp4", Reason.NO_FACE, frame=last + 1))
+        sink.finish()
+    faces = read_faces(path)
+    assert faces.frame.tolist() == [i for i in range(last + 1) for _ in range(3)] + [last + 1]
+
+
+def test_a_run_goes_on_only_with_its_own_settings(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    terms = {"labels": "eight", "min_score": 0.3, "only": ("happy",)}
+    with Sink(path, labels=EIGHT, settings=terms) as sink:
+        sink.append(portrait())
+    with Sink(path, labels=EIGHT, settings=terms, resume=True) as sink:
+        assert sink.done() == {"a.jpg": Progress(0)}
+    with pytest.raises(ResumeError, match=r"min_score was 0\.3 and is now 0\.4, width was None and is now 8; use"):
+        Sink(path, labels=EIGHT, settings=terms | {"min_score": 0.4, "width": 8}, resume=True)
+    with pytest.raises(ResumeError, match="label names was"):
+        Sink(path, labels=SEVEN, settings=terms, resume=True)
+    with pytest.raises(ResumeError, match="layout was 'default' and is now 'film'"):
+        Sink(path, labels=EIGHT, settings=terms, layout="film", resume=True)
+    with Sink(path, labels=EIGHT, settings=terms, resume=True) as sink:  # the refusals changed nothing
+        assert sink.done() == {"a.jpg": Progress(0)}
+    with Sink(path, labels=SEVEN) as sink:  # and without resume the old rows go
+        assert sink.done() == {}
+    assert len(read_faces(sink.part)) == 0
+
+
+@pytest.mark.parametrize("damage", [b"\0\0\0\n", b"[]\n", b"\xff\n", b'{"bytes": 99999}\n', b'{"half'])
+def test_a_damaged_log_ends_at_the_damage(damage: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    with Sink(path, labels=TWO) as sink:
+        sink.append(STEPS[0][2])
+    sink.progress.write_bytes(sink.progress.read_bytes() + damage + b'{"source": "c.jpg", "finished": true}\n')
+    with Sink(path, labels=TWO, resume=True) as sink:
+        assert sink.done() == {"a,b.mp4": Progress(0)}
+        list(go(sink))
+        sink.finish()
+    assert read_faces(path) == Faces.concat(f for _, _, f in STEPS)
+
+
+def test_resume_without_an_unfinished_run_starts_one(tmp_path: Path) -> None:
+    whole = complete(tmp_path / "a.csv")
+    assert complete(tmp_path / "a.csv", resume=True) == whole
+    with Sink(tmp_path / "a.csv", labels=TWO) as sink:
+        list(go(sink))
+    sink.part.unlink()  # rows without which the log says nothing
+    assert complete(tmp_path / "a.csv", resume=True) == whole
+
+
+def test_a_sink_takes_one_label_set(tmp_path: Path) -> None:
+    with (
+        Sink(tmp_path / "a.csv", labels=TWO) as sink,
+        pytest.raises(ShapeError, match="expected up, down, got"),
+    ):
+        sink.append(WALL)
+
+
+def test_a_label_that_is_a_column_is_refused_before_the_run(tmp_path: Path) -> None:
+    for ending in ENDINGS:
+        with pytest.raises(OptionError, match="a label cannot have the name of a column: rename eyes"):
+            Sink(tmp_path / f"a{ending}", labels=LabelSet("bad", ("eyes", "nose")))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_sink_without_rows(tmp_path: Path) -> None:
+    for ending in ENDINGS:
+        with Sink(tmp_path / f"a{ending}", labels=SEVEN) as sink:
+            sink.append(Faces.empty(labels=SEVEN))
+            sink.finish()
+        assert read_faces(tmp_path / f"a{ending}", labels=SEVEN) == Faces.empty(labels=SEVEN)
+
+
+def test_a_finish_that_fails_can_be_tried_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "a.csv"
+    whole = complete(path)
+    with monkeypatch.context() as patch, Sink(path, labels=TWO) as sink:
+        list(go(sink))
+        patch.setattr(shutil, "copyfile", full)
+        with pytest.raises(OutputError, match="the disk is full; make room"):
+            sink.finish()
+    assert path.read_bytes() == whole
+    with Sink(path, labels=TWO, resume=True) as sink:
+        assert not list(go(sink))
+        sink.finish()
+    assert path.read_bytes() == whole
+
+
+def test_every_array_is_in_the_files() -> None:
+    assert {n for c in ARRAYS for n in c.names} <= set(flat_names(EIGHT.labels))
