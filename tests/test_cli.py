@@ -135,9 +135,14 @@ def test_annotated_pictures_and_films(portrait: Path, clip: Path, tmp_path: Path
     assert (drawn != cv2.imread(str(portrait))).any()
 
 
-def test_resume_neither_loses_nor_doubles_a_row(portrait: Path, clip: Path, wall: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "stops"), [([], (0, 1, 7, 13)), (["--detect-every", "5"], (8,)), (["--every", "3"], (3,))]
+)
+def test_resume_neither_loses_nor_doubles_a_row(
+    portrait: Path, clip: Path, wall: Path, tmp_path: Path, options: list[str], stops: tuple[int, ...]
+) -> None:
     whole = tmp_path / "whole.csv"
-    mien("analyze", portrait, clip, wall, "--out", whole)
+    mien("analyze", portrait, clip, wall, "--out", whole, *options)
     script = (
         "import os, itertools\n"
         "from mien.pipeline import batch\n"
@@ -150,10 +155,10 @@ def test_resume_neither_loses_nor_doubles_a_row(portrait: Path, clip: Path, wall
         "from mien.cli.app import run\n"
         "run()\n"
     )
-    for stop in (0, 1, 7, 13):
+    for stop in stops:
         cut = tmp_path / f"cut{stop}.csv"
         code = script.replace("STOP", str(stop))
-        arguments = ["analyze", str(portrait), str(clip), str(wall), "--out", str(cut)]
+        arguments = ["analyze", str(portrait), str(clip), str(wall), "--out", str(cut), *options]
         killed = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, check=False)
         assert killed.returncode == 9, killed.stderr
         assert not cut.exists(), "an unfinished file does not bear the finished name"

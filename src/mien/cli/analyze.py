@@ -20,7 +20,7 @@ from ..media.source import Kind, find
 from ..pipeline.analyzer import Settings, analyzer
 from ..pipeline.batch import Batch, Done, Outcome, Taker
 from ..results.faces import Faces
-from ..results.files import Sink
+from ..results.sink import Sink
 from .console import INPUT_FAILED, INTERRUPTED, NOTHING, errors, meter, note, table_console
 
 __all__ = ["analyze", "report"]

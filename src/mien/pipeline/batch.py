@@ -6,9 +6,8 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -165,6 +164,7 @@ class Batch:
             self.outcome.failures.append((source.name, error))
             if source.kind is Kind.PICTURE:
                 self._give(Faces.missing(source.name, Reason.UNREADABLE, labels=self._reader.labels))
+            return  # not closed: a resumed run tries it again
         for taker in self._takers:
             taker.close_source(source.name)
 
@@ -185,8 +185,9 @@ class Batch:
             self.outcome.annotated.append(target)
 
     def _film(self, source: Source, target: Path | None, done: Done) -> None:
-        # An annotated film cannot be continued, so its frames are read again; rows that were given are not repeated.
-        start = 0 if target else done.frame + 1
+        # An annotated film cannot be continued, and carried boxes depend on the frames before, so both are read again
+        # from the beginning; rows that were given are not repeated.
+        start = 0 if target or self._reader.settings.detect_every > 1 else done.frame + 1
         with open_frames(source, every=self._every, seconds=self._seconds, start=start) as frames:
             total = frames.frames if isinstance(frames, Film) else None
             self._listener.begin(source.name, -(-max(total - start, 0) // self._every) if total else None)
@@ -209,27 +210,25 @@ class Batch:
     def _annotated(
         self, source: Source, frames: object, tables: Iterator[tuple[Faces, Frame]], target: Path, done: Done
     ) -> None:
-        first = next(tables, None)
-        if first is None:
-            return
-        pictured = first[1].picture
-        if pictured is not None:
-            height, width = pictured.shape[:2]
-        elif isinstance(frames, Film):
-            height, width = frames.height, frames.width
-        else:
-            return
+        """Give the rows and write the film; it has the size of the first frame that could be decoded."""
         sound = Path(str(source.place)) if source.kind is Kind.FILM else None
         fps = frames.fps if isinstance(frames, Film) else None
-        with FilmWriter(target, width=width, height=height, fps=fps, sound_from=sound) as writer:
-            last: Picture | None = None
-            for faces, frame in chain([first], tables):
+        writer: FilmWriter | None = None
+        last: Picture | None = None
+        with ExitStack() as opened:
+            for faces, frame in tables:
                 if frame.index > done.frame:
                     self._give(faces)
                 last = frame.picture if frame.picture is not None else last
-                if last is not None:
-                    writer.write(draw(last, faces), frame.time)
-        self.outcome.annotated.append(target)
+                if last is None:
+                    continue
+                if writer is None:
+                    height, width = last.shape[:2]
+                    writer = FilmWriter(target, width=width, height=height, fps=fps, sound_from=sound)
+                    opened.enter_context(writer)
+                writer.write(draw(last, faces), frame.time)
+        if writer:
+            self.outcome.annotated.append(target)
 
     def _target(self, source: Source) -> Path | None:
         """Return where the annotated copy goes: the source's own name with ``-mien``, numbered if taken."""

@@ -244,7 +244,7 @@ class Faces:
 
     def to_arrow(self) -> pa.Table:
         """Return a flat `pyarrow.Table`; needs the extra ``parquet``."""
-        from .files import to_arrow
+        from .table import to_arrow
 
         return to_arrow(self)
 
@@ -254,7 +254,7 @@ class Faces:
             import pandas as pd
         except ImportError as error:
             raise MissingExtraError("pandas", "pandas") from error
-        from .files import flat_columns
+        from .table import flat_columns
 
         return pd.DataFrame(flat_columns(self))
 
