@@ -181,4 +181,5 @@ def _from_column(values: pa.ChunkedArray[Any], column: Column) -> NDArray[Any]:
         return as_array(values.to_pylist(), column)
     with _column(column.name):
         filled = values.fill_null(np.asarray(column.missing, column.dtype).item())
-        return filled.to_numpy().astype(column.dtype)
+        out: NDArray[Any] = filled.to_numpy().astype(column.dtype)
+        return out
