@@ -82,6 +82,7 @@ def film_rows(faces: Faces) -> list[tuple[str, ...]]:
     ``expressions`` the label of each face, ``?`` where none is named, joined by ``|``; ``file`` the source; ``boxes``
     the ``x1 y1 x2 y2`` of each face in pixels, joined by ``|``.
 
+    >>> from mien.results import Reason
     >>> film_rows(Faces.missing("clip.mp4", Reason.NO_FACE, frame=7))
     [('7', '0', '', 'clip.mp4', '')]
     """

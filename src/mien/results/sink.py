@@ -99,6 +99,8 @@ class Sink:
     --------
     >>> import tempfile
     >>> from mien.labels import EIGHT
+    >>> from mien.results import Reason
+    >>> from mien.results.files import read_faces
     >>> path = Path(tempfile.mkdtemp()) / "faces.csv"
     >>> with Sink(path, labels=EIGHT) as sink:
     ...     sink.append(Faces.missing("wall.jpg", Reason.NO_FACE))
