@@ -38,7 +38,7 @@ def seen(colour: RGB, eyes: str) -> NDArray[np.float64]:
 
 
 def difference(one: RGB, two: RGB, eyes: str) -> float:
-    return float(deltaE_ciede2000(seen(one, eyes), seen(two, eyes)))  # type: ignore[no-untyped-call]
+    return float(deltaE_ciede2000(seen(one, eyes), seen(two, eyes)))  # type: ignore[no-untyped-call]  # scikit-image has no types
 
 
 # The palette

@@ -312,7 +312,7 @@ def test_arrays_that_are_no_picture(array: np.ndarray) -> None:
 
 def test_what_is_no_source_at_all() -> None:
     with pytest.raises(ShapeError, match="got list"):
-        read_picture([1, 2])  # type: ignore[arg-type]
+        read_picture([1, 2])  # type: ignore[arg-type]  # what the test is about
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"])
