@@ -146,7 +146,7 @@ def test_an_error_of_the_reading_thread_is_raised_to_the_reader(raised: Exceptio
 def test_a_frame_that_is_lost_is_a_frame_without_a_picture() -> None:
     shots = iter([Shot(None, 0.1, "the frame is damaged"), None])
     script = Script(1, live=False)
-    script.read = lambda: next(shots)  # type: ignore[method-assign]  # the clock stands still
+    script.read = lambda: next(shots)  # type: ignore[method-assign]  # a script of this test alone
     with Camera("rtsp://host/a", open=lambda _: script) as camera:
         (frame,) = camera
     assert (frame.picture, frame.time, frame.error) == (None, 0.1, "the frame is damaged")
