@@ -79,10 +79,10 @@ def memory(minutes: float, folder: Path) -> None:
     for _ in mien.stream(path, width=320, detect_every=5):
         seen.append(memory_mb())  # noqa: PERF401 - the loop is what is measured
     quarter = len(seen) // 4
-    first, last = statistics.median(seen[:quarter]), statistics.median(seen[-quarter:])
+    middles = [statistics.median(seen[i * quarter : (i + 1) * quarter]) for i in range(4)]
     print(
-        f"{len(seen)} frames of {minutes:g} minutes: first quarter {first:.1f} MB, last quarter {last:.1f} MB, "
-        f"{last - first:+.1f} MB"
+        f"{len(seen)} frames of {minutes:g} minutes: resident memory by quarter "
+        f"{', '.join(f'{m:.1f}' for m in middles)} MB; last less first {middles[3] - middles[0]:+.1f} MB"
     )
 
 

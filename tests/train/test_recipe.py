@@ -47,7 +47,13 @@ def test_a_runs_recipe_reads_back(tmp_path: Path) -> None:
 
 def test_stages_decide_the_size_of_an_epoch() -> None:
     recipe = Recipe(name="r", epochs=10, stages=(Stage(start=0, size=32), Stage(start=0.55, size=48)))
-    assert [recipe.size_at(e) for e in range(10)] == [32] * 6 + [48] * 4
+    assert [recipe.stage_at(e).size for e in range(10)] == [32] * 6 + [48] * 4
+
+
+def test_a_stage_mixes_as_the_recipe_does_unless_it_says_otherwise() -> None:
+    stages = (Stage(start=0, size=32), Stage(start=0.5, size=32, mixup=0.0))
+    recipe = Recipe(name="r", epochs=4, stages=stages, augment=Augment(mixup=0.4))
+    assert [recipe.stage_at(e).mixup for e in range(4)] == [0.4, 0.4, 0.0, 0.0]
 
 
 @pytest.mark.parametrize(

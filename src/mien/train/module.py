@@ -43,10 +43,11 @@ class TwoLabelModule(lightning.LightningModule):  # type: ignore[misc, unused-ig
         r = self.recipe
         generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)  # decides the dropout: a resumed run drops what an unbroken one would
+        stage = r.stage_at(self.current_epoch)
         with torch.autocast(self.device.type, enabled=False):
-            x = r.augment(pictures, generator, r.size_at(self.current_epoch))
+            x = r.augment(pictures, generator, stage.size)
             label = label * (1 - r.smoothing) + r.smoothing / label.shape[1]
-            x, crowd, weight, label = mix(x, (crowd, weight, label), r.augment.mixup, generator)
+            x, crowd, weight, label = mix(x, (crowd, weight, label), stage.mixup or 0.0, generator)
         crowd_loss, label_loss, *_ = self._losses(x, crowd, weight, label)
         loss = r.crowd_weight * crowd_loss + r.fer2013_weight * label_loss
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(x))

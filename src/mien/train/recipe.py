@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
@@ -31,10 +31,11 @@ class Optim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """From this share of the epochs on, train at this picture size."""
+    """From this share of the epochs on, train at this picture size; ``mixup`` None: as the recipe's augmentation."""
 
     start: float
     size: int
+    mixup: float | None = None
 
 
 _MEANING: Mapping[str, str] = MappingProxyType(
@@ -90,9 +91,10 @@ class Recipe:
             msg = f"recipe {self.name}: {name} cannot be {part!r}; {_MEANING[name]}"
             raise OptionError(msg)
 
-    def size_at(self, epoch: int) -> int:
-        """Return the picture size of an epoch."""
-        return [s.size for s in self.stages if s.start * self.epochs <= epoch][-1]
+    def stage_at(self, epoch: int) -> Stage:
+        """Return the stage that an epoch belongs to, its mixup filled in."""
+        stage = [s for s in self.stages if s.start * self.epochs <= epoch][-1]
+        return stage if stage.mixup is not None else replace(stage, mixup=self.augment.mixup)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the recipe as plain values, ready for JSON."""
