@@ -330,3 +330,17 @@ def test_pil_images_that_cannot_be_used() -> None:
         read_picture(RGB, max_pixels=100)
     with Image.open(io.BytesIO(encoded(noise(), "JPEG")[:3000])) as cut, pytest.raises(DecodeError, match="PIL image"):
         read_picture(cut)
+
+
+def test_a_damaged_chunk_name_stays_on_one_line() -> None:
+    data = bytearray(cv2.imencode(".png", np.zeros((9, 9, 3), np.uint8))[1].tobytes())
+    data[15] = ord("\n")
+    with pytest.raises(DecodeError) as caught:
+        read_picture(bytes(data))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_tiff_that_points_beyond_every_index_is_damaged() -> None:
+    data = b"II+\0\x08\0\0\0" + (2**64 - 1).to_bytes(8, "little") + bytes(64)
+    with pytest.raises(DecodeError):
+        read_picture(data)

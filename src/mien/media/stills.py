@@ -339,7 +339,9 @@ def _png(data: bytes) -> _Header:
         if end + 4 > len(data):
             raise _DamagedError
         if name[:1].isupper() and zlib.crc32(memoryview(data)[at + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
-            why = f"the checksum of its {name.decode('latin-1')} chunk is wrong"
+            text = name.decode("latin-1")
+            text = text if text.isascii() and text.isprintable() else ascii(text)
+            why = f"the checksum of its {text} chunk is wrong"
             raise _DamagedError(why)
         clear |= name == b"tRNS"
         at = end + 4
@@ -383,6 +385,8 @@ def _tiff_tags(data: bytes) -> dict[int, int]:
     order = "<" if data[:2] == b"II" else ">"
     big = struct.unpack_from(order + "H", data, 2)[0] == 43
     start = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
+    if start > len(data):  # 64 bits hold more than an index does
+        raise _DamagedError
     count = struct.unpack_from(order + ("Q" if big else "H"), data, start)[0]
     first, step = start + (8 if big else 2), 20 if big else 12
     tags: dict[int, int] = {}
@@ -397,7 +401,7 @@ def _tiff_tags(data: bytes) -> dict[int, int]:
 def _orientation(exif: bytes) -> int:
     try:
         return _tiff_tags(exif.removeprefix(b"Exif\0\0")).get(_ORIENTATION, 1)
-    except struct.error:
+    except (struct.error, _DamagedError):
         return 1
 
 
