@@ -286,3 +286,12 @@ def test_times_of_real_clips(name: str, shared: Path) -> None:
         np.testing.assert_allclose(
             [f.time for f in frames], [float(f["pts_time"]) for f in told["frames"]][::7], atol=1e-6
         )
+
+
+def test_a_film_whose_remarks_are_not_utf8_is_read(tmp_path: Path) -> None:
+    path = make_film(tmp_path / "a.mp4", [np.full((32, 32, 3), 90, np.uint8)] * 3)
+    data = path.read_bytes()
+    assert b"VideoHandler" in data
+    path.write_bytes(data.replace(b"VideoHandler", b"Vid\xe9oHandler"))
+    with Film(path) as film:
+        assert [f.index for f in film] == [0, 1, 2]

@@ -238,7 +238,8 @@ def open_container(
     head = b"" if address else _look(source, name)
     try:
         place = os.fspath(source) if isinstance(source, str | os.PathLike) else source
-        container = av.open(place, "r", timeout=timeout, options=options)
+        # Names and remarks in a film are often in no UTF-8; nothing here reads them.
+        container = av.open(place, "r", timeout=timeout, options=options, metadata_errors="replace")
     except av.FFmpegError as error:
         if address and not isinstance(error, av.InvalidDataError):
             msg = f"{name}: cannot be opened ({error.strerror}); check the address and that the camera or server runs"
