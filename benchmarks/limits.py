@@ -15,22 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scene import about
 
-from mien.data.importers import LabelledFaces, read_fer2013
+from mien.data.importers import LabelledFaces
+from mien.data.split import split_training
 from mien.models.expression import Expression
 from mien.models.quality import sharpness
 
 
-def held_out(path: str, share: float = 0.05, seed: int = 1) -> LabelledFaces:
-    """Return the faces that the recipe holds out, the same way as `train.loader.split_training`, which needs torch."""
-    faces = read_fer2013(path)
-    public = np.unique(faces.group[faces.split == "PublicTest"])
-    training = faces[faces.split == "Training"]
-    training = training[~np.isin(training.group, public)]
-    groups = np.unique(training.group)
-    held = np.random.default_rng(seed).permutation(groups)[: round(share * len(groups))]
-    chosen = training[np.isin(training.group, held)]
-    votes = chosen.votes
-    return chosen[votes[:, :8].max(1) > votes[:, 8:].max(1)]
+def held_out(path: str) -> LabelledFaces:
+    """Return the faces that the flagship's recipe holds out and that most taggers call a face with an expression."""
+    chosen = split_training(path, validation=0.05, seed=1).validation
+    return chosen[chosen.votes[:, :8].max(1) > chosen.votes[:, 8:].max(1)]
 
 
 def smaller(side: int) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:

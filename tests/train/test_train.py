@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import nn
 
+from mien.data.split import split_training
 from mien.errors import DataError, ModelError, OutputError, ResumeError, SourceNotFoundError, UnknownModelError
 from mien.labels import EIGHT
 from mien.models.align import FER2013_TEMPLATE
@@ -25,7 +26,7 @@ from mien.models.prepare import prepare
 from mien.train.augment import Augment, mix
 from mien.train.export import export, fit_temperature, folded, golden_crops, load_net
 from mien.train.fit import fit
-from mien.train.loader import INPUT, Batches, split_training
+from mien.train.loader import INPUT, Batches
 from mien.train.nets import NETS, TwoHeadResidual, build
 from mien.train.recipe import Optim, Recipe, Stage
 from mien.zoo.card import read_card

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..data.importers import LabelledFaces, read_fer2013
+from ..data.split import split_training
 from ..errors import ModelError, OutputError, SourceNotFoundError
 from ..evaluate.metrics import Estimate
 from ..evaluate.run import PartScores, Report, evaluate
@@ -31,7 +32,7 @@ from ..labels import EIGHT, SEVEN
 from ..models.expression import Expression
 from ..models.prepare import prepare
 from ..zoo.card import ModelCard, Score
-from .loader import INPUT, split_training
+from .loader import INPUT
 from .nets import build
 from .recipe import Recipe, read_recipe
 

@@ -3,56 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import lightning
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.importers import LabelledFaces, read_fer2013
-from ..errors import DataError
+from ..data.importers import LabelledFaces
+from ..data.split import Split, split_training
 from ..labels import SEVEN
 from ..models.prepare import prepare
 from ..zoo.card import InputSpec
 from .recipe import Recipe
 
-__all__ = ["INPUT", "Batches", "FacesData", "Split", "split_training"]
+__all__ = ["INPUT", "Batches", "FacesData"]
 
 INPUT = InputSpec(width=48, height=48, colour="grey", low=0.0, high=1.0)
 """What the networks are fed, in training and, by way of the exported card, ever after."""
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """The faces to train on, those held out to choose and calibrate with, and how many leaked faces were dropped."""
-
-    train: LabelledFaces
-    validation: LabelledFaces
-    dropped: int
-
-
-def split_training(path: str | Path, *, validation: float, seed: int) -> Split:
-    """Split FER2013's Training by groups of pixel-equal pictures, without any face that is also in PublicTest.
-
-    Raises
-    ------
-    DataError
-        If no labelled face of Training is left.
-    """
-    faces = read_fer2013(path)
-    public = np.unique(faces.group[faces.split == "PublicTest"])
-    training = faces[(faces.split == "Training") & (faces.label >= 0)]
-    leaked = np.isin(training.group, public)
-    training = training[~leaked]
-    if not len(training):
-        msg = f"{path}: no face of the split 'Training' to train on"
-        raise DataError(msg)
-    groups = np.unique(training.group)
-    held = np.random.default_rng(seed).permutation(groups)[: round(validation * len(groups))]
-    inside = np.isin(training.group, held)
-    return Split(train=training[~inside], validation=training[inside], dropped=int(leaked.sum()))
 
 
 class Batches:
