@@ -214,6 +214,8 @@ def test_resume_with_other_settings_is_refused(portrait: Path, tmp_path: Path) -
         (["--out", "faces.xlsx"], "xlsx"),
         (["--out", "no/such/folder.csv"], "no/such"),
         (["--resume"], "--out"),
+        (["--layout", "film"], "--out"),
+        (["--seconds", "3"], "--seconds"),
     ],
 )
 def test_bad_options_are_one_line_and_exit_code_2(portrait: Path, arguments: list[str], words: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 from films import make_film
 
 import mien
-from mien.errors import DecodeError, SourceError, SourceNotFoundError
+from mien.errors import DecodeError, OptionError, SourceError, SourceNotFoundError, TooLargeError
 from mien.media.video import Frame
 from mien.pipeline.stream import ahead
 
@@ -113,3 +113,36 @@ def test_ahead_never_holds_more_than_its_depth() -> None:
     for i, frame in enumerate(taken):
         assert frame.index == i
         assert len(made) <= i + 6
+
+
+def test_a_short_base64_string_is_a_picture_and_no_path() -> None:
+    data = cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes()
+    text = base64.b64encode(data).decode()
+    assert len(text) < 255
+    assert mien.analyze(text).reason_words == ["no_face"]
+
+
+def test_what_has_no_end_is_not_collected() -> None:
+    for endless in (0, "0", "rtsp://127.0.0.1:9/live"):
+        with pytest.raises(SourceError, match=r"use stream\(\)"):
+            mien.analyze(endless)
+
+
+def test_a_missing_film_is_not_found_and_a_folder_is_no_film(tmp_path: Path) -> None:
+    with pytest.raises(SourceNotFoundError, match=r"none\.mp4"):
+        next(mien.stream(str(tmp_path / "none.mp4")))
+    with pytest.raises(SourceError, match="no picture or film in this folder"):
+        next(mien.stream(tmp_path))
+    (tmp_path / "a.png").write_bytes(ASTRONAUT.read_bytes())
+    with pytest.raises(SourceError, match="use analyze"):
+        next(mien.stream(tmp_path))
+
+
+def test_options_that_would_do_nothing_are_refused(clip: Path) -> None:
+    with pytest.raises(OptionError, match="read to its end"):
+        next(mien.stream(clip, seconds=3))
+
+
+def test_the_limit_on_pixels_holds_for_films(clip: Path) -> None:
+    with pytest.raises(TooLargeError):
+        mien.analyze(clip, max_pixels=1000)

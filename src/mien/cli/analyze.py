@@ -244,6 +244,9 @@ def _do(job: _Job, inputs: list[str]) -> Outcome:
     """Run a job and print what it gives; whatever happens, ``--json`` prints one whole document."""
     reader = analyzer(job.settings)
     sources, failed = find(inputs)
+    if job.seconds is not None and sources and all(s.kind in {Kind.PICTURE, Kind.FILM} for s in sources):
+        msg = f"--seconds {job.seconds:g} stops cameras and streams, and there is none; leave it out"
+        raise OptionError(msg)
     sink = job.sink()
     shown = _Rows({s.name: s.kind for s in sources})
     document = _Json(job.settings, rows=sink is None) if job.as_json else None
@@ -351,6 +354,9 @@ def analyze(
         )
         if resume and out is None:
             msg = "--resume goes on with a file: name it with --out"
+            raise OptionError(msg)
+        if layout != "default" and out is None:
+            msg = f"--layout {layout} is how a file is written: name it with --out"
             raise OptionError(msg)
         if annotate:
             _folder(annotate)

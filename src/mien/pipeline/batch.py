@@ -188,7 +188,9 @@ class Batch:
         # An annotated film cannot be continued, and carried boxes depend on the frames before, so both are read again
         # from the beginning; rows that were given are not repeated.
         start = 0 if target or self._reader.settings.detect_every > 1 else done.frame + 1
-        with open_frames(source, every=self._every, seconds=self._seconds, start=start) as frames:
+        with open_frames(
+            source, every=self._every, seconds=self._seconds, start=start, max_pixels=self._max_pixels
+        ) as frames:
             total = frames.frames if isinstance(frames, Film) else None
             self._listener.begin(source.name, -(-max(total - start, 0) // self._every) if total else None)
             tables = self._tables(source, iter(frames))

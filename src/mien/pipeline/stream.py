@@ -10,7 +10,7 @@ from queue import Queue
 from threading import Event, Thread
 from typing import Any, Literal
 
-from ..errors import MienError, SourceError
+from ..errors import MienError, OptionError, SourceError, SourceNotFoundError
 from ..media.camera import Camera
 from ..media.source import Kind, Source, find
 from ..media.stills import DEFAULT_MAX_PIXELS, read_picture
@@ -55,7 +55,14 @@ def ahead(frames: Iterator[Frame], *, depth: int = 8) -> Generator[Frame]:
             thread.join(0.01)
 
 
-def open_frames(source: Source, *, every: int = 1, seconds: float | None = None, start: int = 0) -> Film | Camera:
+def open_frames(
+    source: Source,
+    *,
+    every: int = 1,
+    seconds: float | None = None,
+    start: int = 0,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+) -> Film | Camera:
     """Open a film, a camera or a stream; iterate it for frames and close it.
 
     Parameters
@@ -68,34 +75,49 @@ def open_frames(source: Source, *, every: int = 1, seconds: float | None = None,
         Stop a camera or stream after so long.
     start
         Skip the frames of a film before this number.
+    max_pixels
+        Refuse a film with larger frames.
     """
     if source.kind is Kind.FILM:
-        return Film(source.place, every=every, start=start)  # type: ignore[arg-type]  # a film's place is a path
+        return Film(source.place, every=every, start=start, max_pixels=max_pixels)  # type: ignore[arg-type]  # a film's place is a path
     return Camera(source.place, seconds=seconds)  # type: ignore[arg-type]  # a camera's is a number or an address
 
 
-def _one(source: Any) -> Source | None:
-    """Return the source that a name means, or None for pixels, bytes and base64."""
+def _places(source: Any) -> list[Source] | None:
+    """Return the sources that a name means, or None for pixels, bytes and base64."""
     if isinstance(source, int):
-        return Source(str(source), Kind.CAMERA, source)
-    if not isinstance(source, str | os.PathLike):
+        return [Source(str(source), Kind.CAMERA, source)]
+    if isinstance(source, str):
+        named = "://" in source or source.isdigit() or any(c in source for c in "*?[") or os.path.lexists(source)
+        if source.startswith("data:") or not named:
+            return None
+    elif not isinstance(source, os.PathLike):
         return None
-    name = os.fspath(source)
-    if isinstance(name, str) and (name.startswith("data:") or (len(name) > 255 and "://" not in name)):
-        return None
-    if not ("://" in name or name.isdigit() or Path(name).exists() or any(c in name for c in "*?[")):
-        return None
-    found, failed = find([name])
+    found, failed = find([source])
     if failed:
         raise failed[0][1]
-    if len(found) != 1:
-        msg = f"{name}: it holds {len(found)} pictures and films; call analyze() for all of them"
+    return found
+
+
+def _moving(source: Any) -> Source:
+    """Return the one film, camera or stream that a name means."""
+    found = _places(source)
+    if found is None and isinstance(source, str) and not source.startswith("data:"):
+        msg = f"{source[:80]}: no such file or folder"
+        raise SourceNotFoundError(msg)
+    if found is None or len(found) != 1 or found[0].kind is Kind.PICTURE:
+        msg = f"{str(source)[:80]}: not a film, a camera or a stream; use analyze() for pictures and folders"
         raise SourceError(msg)
     return found[0]
 
 
 def stream(
-    source: str | os.PathLike[str] | int, *, every: int = 1, seconds: float | None = None, **settings: Any
+    source: str | os.PathLike[str] | int,
+    *,
+    every: int = 1,
+    seconds: float | None = None,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    **settings: Any,
 ) -> Iterator[Faces]:
     """Read a film, a camera or a stream frame by frame; memory does not grow with its length.
 
@@ -107,6 +129,8 @@ def stream(
         Read only each n-th frame of a film; numbers and times stay those of the film.
     seconds
         Stop a camera or stream after so long.
+    max_pixels
+        Refuse a film with larger frames.
     **settings
         As `Settings` names them.
 
@@ -119,13 +143,16 @@ def stream(
     ------
     SourceError
         If the source is missing, is no film, or cannot be opened.
+    OptionError
+        If ``seconds`` is given for a film, or a setting has an impossible value.
     """
-    chosen = _one(source)
-    if chosen is None or chosen.kind is Kind.PICTURE:
-        msg = f"{source}: not a film, a camera or a stream; use analyze() for pictures"
-        raise SourceError(msg)
+    chosen = _moving(source)
+    if seconds is not None and chosen.kind is Kind.FILM:
+        msg = f"seconds is {seconds:g}, but {chosen.name} is a film, which is read to its end; leave the loop instead"
+        raise OptionError(msg)
     reader = analyzer(Settings(**settings))
-    with open_frames(chosen, every=every, seconds=seconds) as frames, closing(_paced(chosen, iter(frames))) as paced:
+    opened = open_frames(chosen, every=every, seconds=seconds, max_pixels=max_pixels)
+    with opened as frames, closing(_paced(chosen, iter(frames))) as paced:
         if chosen.kind is Kind.FILM:
             tables = reader.frames(paced, source=chosen.name)
         else:
@@ -187,17 +214,13 @@ def analyze(
 
 def _part(part: Any, number: int, on_error: str, max_pixels: int, every: int, settings: dict[str, Any]) -> list[Faces]:
     reader = analyzer(Settings(**settings))
-    sources: list[Source | None] = [None]
     try:
-        if _is_name(part):
-            found, failed = find([part])
-            if failed:
-                raise failed[0][1]
-            sources = list(found)
+        places = _places(part)
     except MienError:
         if on_error == "raise":
             raise
         return [Faces.missing(str(part), Reason.UNREADABLE, labels=reader.labels)]
+    sources: Sequence[Source | None] = [None] if places is None else places
     tables = []
     for chosen in sources:
         name = chosen.name if chosen else f"picture {number}"
@@ -208,18 +231,13 @@ def _part(part: Any, number: int, on_error: str, max_pixels: int, every: int, se
                 faces = reader.picture(picture, source=name)
                 if not reader.settings.one_face or int(faces.found.sum()) == 1:
                     tables.append(faces)
+            elif chosen.kind is Kind.FILM:
+                tables += list(stream(Path(str(chosen.place)), every=every, max_pixels=max_pixels, **settings))
             else:
-                tables += list(stream(chosen.place, every=every, **settings))
+                msg = f"{name}: a camera or stream has no end; use stream()"
+                raise SourceError(msg)
         except MienError:
             if on_error == "raise":
                 raise
             tables.append(Faces.missing(name, Reason.UNREADABLE, labels=reader.labels))
     return tables
-
-
-def _is_name(part: Any) -> bool:
-    if isinstance(part, int | os.PathLike):
-        return True
-    if not isinstance(part, str):
-        return False
-    return len(part) < 1024 and not part.startswith("data:")
