@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.labels import EIGHT, SEVEN
 from mien.models.base import Boxes
 from mien.models.expression import Reading
-from mien.zoo.card import InputSpec, ModelCard
+from mien.zoo.card import Head, InputSpec, ModelCard
 
 TEMPLATE = ((0.3, 0.4), (0.7, 0.4), (0.5, 0.6), (0.35, 0.8), (0.65, 0.8))
 
@@ -50,6 +51,8 @@ class RedReader:
             origin="",
             data="",
             input=InputSpec(width=48, height=48, template=TEMPLATE),
+            labels=EIGHT,
+            heads=(Head("crowd", EIGHT), Head("fer2013", SEVEN)),
         )
 
     def read(self, crops: NDArray[np.uint8], /) -> Reading:
@@ -57,7 +60,7 @@ class RedReader:
         happy = crops[..., 0].mean((1, 2)) / 255
         crowd = np.zeros((len(crops), 8), np.float32)
         crowd[:, 3], crowd[:, 6] = happy, 1 - happy
-        return Reading(crowd, crowd[:, :7], np.zeros((len(crops), 4), np.float32))
+        return Reading({"crowd": crowd, "fer2013": crowd[:, :7]}, np.zeros((len(crops), 4), np.float32))
 
 
 def scene(x: int | None, *, red: int = 200, width: int = 160, height: int = 120, side: int = 60) -> NDArray[np.uint8]:

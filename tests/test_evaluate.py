@@ -40,7 +40,7 @@ class Known:
 
     def read(self, crops: np.ndarray) -> Reading:
         i = crops[:, 0, 0]
-        return Reading(self.crowd[i], self.fer2013[i], np.zeros((len(i), 2), np.float32))
+        return Reading({"crowd": self.crowd[i], "fer2013": self.fer2013[i]}, np.zeros((len(i), 2), np.float32))
 
 
 def crop(number: int) -> bytes:

@@ -11,14 +11,15 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from mien.errors import IntegrityError, ModelError, ShapeError, UnknownModelError
-from mien.labels import EIGHT
+from mien.labels import EIGHT, SEVEN
 from mien.models.base import Classifier
 from mien.models.expression import BATCH, Expression
 from mien.models.prepare import prepare
 from mien.zoo import catalog
-from mien.zoo.card import InputSpec, ModelCard
+from mien.zoo.card import Head, InputSpec, ModelCard
 
 SPEC = InputSpec(width=48, height=48, colour="grey", template=((0.3, 0.4),) * 5)
+HEADS = (Head("crowd", EIGHT), Head("fer2013", SEVEN))
 
 
 def network(outputs: tuple[str, ...] = ("crowd", "fer2013", "embedding")) -> tuple[bytes, dict[str, np.ndarray]]:
@@ -68,6 +69,7 @@ def write(folder: Path, blob: bytes, **changes: object) -> Path:
         data="none",
         input=SPEC,
         labels=EIGHT,
+        heads=HEADS,
     )
     (folder / "tiny.card.json").write_text(json.dumps(replace(card, **changes).as_dict()), encoding="utf-8")
     return file
@@ -172,7 +174,7 @@ def test_a_model_for_another_task_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_network_without_a_head_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no output embedding; an expression model has crowd, fer2013, embedding"):
+    with pytest.raises(ModelError, match="no output embedding; by its card it has crowd, fer2013, embedding"):
         Expression(write(tmp_path, network(("crowd", "fer2013"))[0]))
 
 

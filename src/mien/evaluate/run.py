@@ -213,12 +213,11 @@ def _read(model: Expression, crops: NDArray[np.uint8], progress: Callable[[int, 
         parts.append(model.read(crops[start : start + _CHUNK]))
         if progress is not None:
             progress(min(start + _CHUNK, len(crops)), len(crops))
-    columns = zip(*((p.crowd, p.fer2013, p.embedding) for p in parts), strict=True)
-    return Reading(*(np.concatenate(c) for c in columns))
+    return Reading.concat(parts)
 
 
 def _pick(reading: Reading, index: NDArray[np.intp]) -> Reading:
-    return Reading(reading.crowd[index], reading.fer2013[index], reading.embedding[index])
+    return reading[index]
 
 
 def _notes(chosen: LabelledFaces, other: LabelledFaces, split: str, temperatures: dict[str, float]) -> tuple[str, ...]:

@@ -1,52 +1,92 @@
-"""The expression model: crops in, probabilities of both label sources and an embedding out."""
+"""The expression model: crops in, probabilities of every head and an embedding out."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 from numpy.typing import NDArray
 
 from ..errors import IntegrityError, ModelError
 from ..zoo import catalog, store
-from ..zoo.card import InputSpec, ModelCard, read_card
+from ..zoo.card import Head, InputSpec, ModelCard, read_card
 from ..zoo.session import open_session
 from .prepare import prepare
 
-__all__ = ["BATCH", "Expression", "Reading"]
+__all__ = ["BATCH", "EMBEDDING", "Expression", "Reading"]
 
 BATCH = 64
 """Crops a call of the network: bounds memory whatever the number of crops."""
 
-_OUTPUTS = ("crowd", "fer2013", "embedding")
+EMBEDDING = "embedding"
+"""The output that is no head."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the model says about N crops.
+    """What a model says about N crops.
 
     Attributes
     ----------
-    crowd
-        (N, 8) float32, how ten taggers would share their votes over ``labels.EIGHT``; rows sum to 1.
-    fer2013
-        (N, 7) float32, the label that FER2013 would give, over ``labels.SEVEN``; rows sum to 1.
+    scores
+        By the name of the head, in the card's order: (N, K) float32 over the head's K labels; rows sum to 1.
     embedding
-        (N, D) float32, the features below both heads; no unit length.
+        (N, D) float32, the features below all heads; no unit length.
     """
 
-    crowd: NDArray[np.float32]
-    fer2013: NDArray[np.float32]
+    scores: Mapping[str, NDArray[np.float32]]
     embedding: NDArray[np.float32]
 
+    @property
+    def crowd(self) -> NDArray[np.float32]:
+        """(N, 8) float32, how ten taggers would share their votes over ``labels.EIGHT``.
+
+        Raises
+        ------
+        ModelError
+            If the model has no such head.
+        """
+        return self._of("crowd")
+
+    @property
+    def fer2013(self) -> NDArray[np.float32]:
+        """(N, 7) float32, the label that FER2013 would give, over ``labels.SEVEN``.
+
+        Raises
+        ------
+        ModelError
+            If the model has no such head.
+        """
+        return self._of("fer2013")
+
     def __len__(self) -> int:
-        return len(self.crowd)
+        return len(self.embedding)
+
+    def __getitem__(self, index: NDArray[np.bool_] | NDArray[np.integer[Any]] | slice) -> Reading:
+        return Reading({name: s[index] for name, s in self.scores.items()}, self.embedding[index])
+
+    @classmethod
+    def concat(cls, parts: Sequence[Reading]) -> Reading:
+        """Join one or more readings of the same model, one after the other."""
+        scores = {name: np.concatenate([p.scores[name] for p in parts]) for name in parts[0].scores}
+        return cls(scores, np.concatenate([p.embedding for p in parts]))
+
+    def _of(self, name: str) -> NDArray[np.float32]:
+        if name not in self.scores:
+            msg = f"this model has no head {name!r}; it has {', '.join(self.scores)}"
+            raise ModelError(msg)
+        return self.scores[name]
 
 
 class Expression:
     """An expression model of mien's own kind: one ONNX file with a card.
+
+    Its outputs are named after the card's heads, each giving probabilities over the head's labels, and ``embedding``.
 
     Parameters
     ----------
@@ -78,11 +118,14 @@ class Expression:
             file = store.locate(self.card)
         self._spec = _spec(self.card)
         self._session = open_session(file, threads=threads)
-        names = [o.name for o in self._session.get_outputs()]
-        if missing := set(_OUTPUTS) - set(names):
-            msg = f"{file}: no output {', '.join(sorted(missing))}; an expression model has {', '.join(_OUTPUTS)}"
-            raise ModelError(msg)
+        self._names = [*(h.name for h in self.heads), EMBEDDING]
+        _check_outputs(file, self._session, self.heads)
         self._input = self._session.get_inputs()[0].name
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        """The model's answers: name and label set of each, the first being the one that `__call__` gives."""
+        return self.card.heads
 
     def read(self, crops: NDArray[np.uint8]) -> Reading:
         """Read crops, at most `BATCH` at a time; a crop's numbers do not depend on the others.
@@ -97,23 +140,38 @@ class Expression:
         ShapeError
             If the crops have another shape or dtype.
         """
-        parts = [self._run(crops[i : i + BATCH]) for i in range(0, max(len(crops), 1), BATCH)]
-        return Reading(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+        return Reading.concat([self._run(crops[i : i + BATCH]) for i in range(0, max(len(crops), 1), BATCH)])
 
     def __call__(self, crops: NDArray[np.uint8], /) -> NDArray[np.float32]:
-        """Score crops as the taggers would: ``read(crops).crowd``, (N, 8) float32."""
-        return self.read(crops).crowd
+        """Score crops over the labels of the first head: (N, K) float32, rows sum to 1."""
+        return self.read(crops).scores[self.heads[0].name]
 
-    def _run(self, crops: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+    def _run(self, crops: NDArray[np.uint8]) -> Reading:
         fed = {self._input: prepare(crops, self._spec)}
-        return [np.asarray(a, np.float32) for a in self._session.run(list(_OUTPUTS), fed)]
+        *scores, embedding = (np.asarray(a, np.float32) for a in self._session.run(self._names, fed))
+        return Reading(dict(zip(self._names, scores, strict=False)), embedding)
 
 
 def _spec(card: ModelCard) -> InputSpec:
     if card.input is None or card.task != "expression":
         msg = f"model {card.name!r} is for the task {card.task!r}; an expression model declares that task and its input"
         raise ModelError(msg)
+    if not card.heads:
+        msg = f"model {card.name!r}: its card names no heads; export the model again"
+        raise ModelError(msg)
     return card.input
+
+
+def _check_outputs(file: Path, session: ort.InferenceSession, heads: tuple[Head, ...]) -> None:
+    widths = {o.name: o.shape[-1] if o.shape else None for o in session.get_outputs()}
+    expected = ", ".join((*(h.name for h in heads), EMBEDDING))
+    if missing := [name for name in (*(h.name for h in heads), EMBEDDING) if name not in widths]:
+        msg = f"{file}: no output {', '.join(missing)}; by its card it has {expected}"
+        raise ModelError(msg)
+    for head in heads:
+        if isinstance(width := widths[head.name], int) and width != len(head.labels):
+            msg = f"{file}: the head {head.name} gives {width} scores, its card names {len(head.labels)} labels"
+            raise ModelError(msg)
 
 
 def _beside(file: Path) -> tuple[ModelCard, Path]:
@@ -122,7 +180,7 @@ def _beside(file: Path) -> tuple[ModelCard, Path]:
         msg = f"{file}: no such model file"
         raise ModelError(msg)
     if not beside.is_file():
-        msg = f"{file}: no card beside it; expected {beside.name} in the same folder, as `mien train` writes it"
+        msg = f"{file}: no card beside it; expected {beside.name} in the same folder, as `mien export` writes it"
         raise ModelError(msg)
     card = read_card(beside)
     found = hashlib.sha256(file.read_bytes()).hexdigest()

@@ -31,7 +31,7 @@ from ..evaluate.run import PartScores, Report, evaluate
 from ..labels import EIGHT, SEVEN
 from ..models.expression import Expression
 from ..models.prepare import prepare
-from ..zoo.card import ModelCard, Score
+from ..zoo.card import Head, ModelCard, Score
 from .loader import INPUT
 from .nets import build
 from .recipe import Recipe, read_recipe
@@ -141,6 +141,7 @@ def export(
         commit=_commit(),
         input=replace(INPUT, template=template or _default_template()),
         labels=EIGHT,
+        heads=(Head("crowd", EIGHT), Head("fer2013", SEVEN)),
         temperatures=tuple(temperatures.items()),
         notes=_NOTES,
     )

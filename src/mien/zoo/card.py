@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import ModelError
 from ..labels import LabelSet
 
-__all__ = ["InputSpec", "ModelCard", "Score", "read_card"]
+__all__ = ["Head", "InputSpec", "ModelCard", "Score", "read_card"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +37,14 @@ class InputSpec:
     template: tuple[tuple[float, float], ...] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """One answer of a model: probabilities over a label set, under the name that the network's output has."""
+
+    name: str
+    labels: LabelSet
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
     """A measured score: on which data, over how many, with its 95 % interval."""
@@ -57,7 +65,8 @@ class ModelCard:
     """A model: where its bytes come from, what goes in, what comes out, how good it is, who may use it.
 
     ``file`` is a path inside the package, inside an installed dependency (``package:path``), or a name in the model
-    store; ``sha256`` is that of the file.
+    store; ``sha256`` is that of the file. ``heads`` are the answers of an expression model in their order; ``labels``
+    are those of the first.
     """
 
     name: str
@@ -75,6 +84,7 @@ class ModelCard:
     commit: str = ""
     input: InputSpec | None = None
     labels: LabelSet | None = None
+    heads: tuple[Head, ...] = ()
     temperatures: tuple[tuple[str, float], ...] = ()
     scores: tuple[Score, ...] = ()
     notes: tuple[str, ...] = ()
@@ -100,7 +110,8 @@ def read_card(path: str | Path) -> ModelCard:
             points = tuple((float(x), float(y)) for x, y in template) if template else None
             table["input"] = InputSpec(**table["input"], template=points)
         if table.get("labels"):
-            table["labels"] = LabelSet(table["labels"]["name"], tuple(table["labels"]["labels"]))
+            table["labels"] = _label_set(table["labels"])
+        table["heads"] = tuple(Head(str(h["name"]), _label_set(h["labels"])) for h in table.get("heads", ()))
         table["scores"] = tuple(Score(**s) for s in table.get("scores", ()))
         table["temperatures"] = tuple((str(k), float(v)) for k, v in table.get("temperatures", ()))
         table["notes"] = tuple(table.get("notes", ()))
@@ -108,3 +119,7 @@ def read_card(path: str | Path) -> ModelCard:
     except (OSError, ValueError, TypeError, KeyError) as error:
         msg = f"{file}: not a model card ({error})"
         raise ModelError(msg) from error
+
+
+def _label_set(table: dict[str, Any]) -> LabelSet:
+    return LabelSet(table["name"], tuple(table["labels"]))
