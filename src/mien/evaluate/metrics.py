@@ -1,12 +1,12 @@
 """How good scores are, in NumPy. A class that does not occur has NaN, never 0 and never 1.
 
 Everywhere ``truth`` is (N,) integer labels, ``predicted`` is (N,) integer labels, ``scores`` is (N, K) probabilities
-and ``confusion`` is (K, K) counts with the truth in rows.
+and ``confusion`` is (K, K) counts with the truth in rows; where it is (..., K, K), the result has the leading axes too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,18 +16,28 @@ from numpy.typing import NDArray
 from ..errors import ShapeError
 
 __all__ = [
+    "BINS",
+    "DRAWS",
     "Estimate",
     "accuracy",
     "balanced_accuracy",
+    "bin_of",
     "bootstrap",
     "calibration_error",
+    "class_mean",
     "confusion_matrix",
     "divergence",
+    "f1",
+    "interval",
     "likelihood_loss",
     "macro_f1",
     "precision",
     "recall",
+    "resamples",
+    "risk_area",
+    "risk_curve",
     "share",
+    "surest_first",
     "top_k",
     "vote_calibration_error",
     "wilson",
@@ -36,6 +46,13 @@ __all__ = [
 Integers = NDArray[np.integer[Any]]
 Floats = NDArray[np.floating[Any]]
 
+BINS = 15
+"""Bins of the calibration curve, of equal width (Guo et al. 2017, arXiv 1706.04599)."""
+
+DRAWS = 1000
+"""Resamples of a bootstrap."""
+
+_BLOCK = 1 << 20
 _Z95 = 1.959963984540054
 _TINY = 1e-12
 
@@ -78,24 +95,35 @@ def confusion_matrix(truth: Integers, predicted: Integers, classes: int) -> NDAr
     return counts.astype(np.int64).reshape(classes, classes)
 
 
-def recall(confusion: Integers) -> NDArray[np.float64]:
-    """Return the share of each true class that is named right, (K,); NaN for a class without cases."""
-    return _ratio(np.diagonal(confusion), confusion.sum(1))
+def recall(confusion: Integers | Floats) -> NDArray[np.float64]:
+    """Return the share of each true class that is named right, (..., K); NaN for a class without cases."""
+    return _ratio(_right(confusion), confusion.sum(-1))
 
 
-def precision(confusion: Integers) -> NDArray[np.float64]:
-    """Return the share of each named class that is right, (K,); NaN for a class that is never named."""
-    return _ratio(np.diagonal(confusion), confusion.sum(0))
+def precision(confusion: Integers | Floats) -> NDArray[np.float64]:
+    """Return the share of each named class that is right, (..., K); NaN for a class that is never named."""
+    return _ratio(_right(confusion), confusion.sum(-2))
+
+
+def f1(confusion: Integers | Floats) -> NDArray[np.float64]:
+    """Return the harmonic mean of precision and recall, (..., K); NaN for a class that neither occurs nor is named."""
+    return _ratio(2 * _right(confusion), confusion.sum(-2) + confusion.sum(-1))
+
+
+def class_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean over the last axis of what is a number, (...,) float64; NaN where nothing is."""
+    known = ~np.isnan(values)
+    return _ratio(np.where(known, values, 0).sum(-1), known.sum(-1))
 
 
 def balanced_accuracy(confusion: Integers) -> float:
     """Return the mean recall of the classes that occur; NaN where none does."""
-    return _mean(recall(confusion))
+    return float(class_mean(recall(confusion)))
 
 
 def macro_f1(confusion: Integers) -> float:
     """Return the mean F1 of the classes that occur or are named; one that is only ever missed counts 0."""
-    return _mean(_ratio(2 * np.diagonal(confusion), confusion.sum(0) + confusion.sum(1)))
+    return float(class_mean(f1(confusion)))
 
 
 def top_k(truth: Integers, scores: Floats, k: int) -> Estimate:
@@ -105,7 +133,13 @@ def top_k(truth: Integers, scores: Floats, k: int) -> Estimate:
     return share(int((order == truth[:, None]).any(1).sum()), len(truth))
 
 
-def calibration_error(truth: Integers, scores: Floats, *, bins: int = 15) -> float:
+def bin_of(scores: Floats, *, bins: int = BINS) -> NDArray[np.int64]:
+    """Return the equal-width bin of each case's best score, (N,) in 0 to bins - 1."""
+    place: NDArray[np.int64] = np.clip((scores.max(1).astype(np.float64) * bins).astype(np.int64), 0, bins - 1)
+    return place
+
+
+def calibration_error(truth: Integers, scores: Floats, *, bins: int = BINS) -> float:
     """Return the expected calibration error of the best score, in [0, 1]; NaN without cases.
 
     Mean distance between score and accuracy over equal-width bins, weighted by their cases (Naeini et al. 2015; the
@@ -115,7 +149,7 @@ def calibration_error(truth: Integers, scores: Floats, *, bins: int = 15) -> flo
     return _gap(scores, (scores.argmax(1) == truth).astype(np.float64), bins)
 
 
-def vote_calibration_error(target: Floats, scores: Floats, *, bins: int = 15) -> float:
+def vote_calibration_error(target: Floats, scores: Floats, *, bins: int = BINS) -> float:
     """Return `calibration_error` with the share of votes (N, K) that the best label got in place of right or wrong."""
     _same_shape(target, scores)
     return _gap(scores, target[np.arange(len(target)), scores.argmax(1)].astype(np.float64), bins)
@@ -135,8 +169,69 @@ def likelihood_loss(truth: Integers, scores: Floats) -> float:
     return _mean(-np.log(np.maximum(held, _TINY)))
 
 
+def surest_first(scores: Floats) -> NDArray[np.intp]:
+    """Return the cases (N,) from the highest best score to the lowest; of equal ones the earlier comes first."""
+    return np.argsort(-scores.max(1), kind="stable")
+
+
+def risk_curve(wrong: Floats, order: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Return the share of errors among the 1, 2, … N surest cases, (N,) (El-Yaniv and Wiener 2010).
+
+    Parameters
+    ----------
+    wrong
+        (N,) 1 where a case is named wrong, 0 where it is right.
+    order
+        (N,) as `surest_first` gives it.
+    """
+    return np.cumsum(wrong[order], dtype=np.float64) / np.arange(1, len(order) + 1)
+
+
+def risk_area(wrong: Floats, order: NDArray[np.intp], weights: Floats | None = None) -> NDArray[np.float64]:
+    """Return the area under `risk_curve`: the mean share of errors over all coverages; NaN without cases.
+
+    0 is perfect; an order that says nothing about errors gives the share of errors (Geifman and El-Yaniv 2017, arXiv
+    1705.08500).
+
+    Parameters
+    ----------
+    weights
+        (..., N) how often each case counts; each once where it is None.
+    """
+    if not len(order):
+        return np.full(() if weights is None else weights.shape[:-1], np.nan)
+    held = (np.ones(len(order)) if weights is None else weights)[..., order].astype(np.float64)
+    answered = np.cumsum(held, -1)
+    risk = np.cumsum(held * wrong[order], -1) / np.maximum(answered, 1)
+    area: NDArray[np.float64] = (held * risk).sum(-1) / answered[..., -1]
+    return area
+
+
+def resamples(n: int, *, draws: int = DRAWS, seed: int = 0) -> Iterator[NDArray[np.float64]]:
+    """Yield how often each of n cases is drawn in each resample, in blocks (B, n) that hold ``draws`` rows together.
+
+    The draws are those of `bootstrap` with the same seed. Any statistic that is linear in the cases is then one matrix
+    product a block.
+    """
+    rng = np.random.default_rng(seed)
+    rows = max(_BLOCK // max(n, 1), 1)
+    for done in range(0, draws, rows):
+        size = min(rows, draws - done)
+        drawn = rng.integers(0, n, (size, n)) + np.arange(size)[:, None] * n
+        yield np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n).astype(np.float64)
+
+
+def interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the 2.5 and 97.5 percentiles of a statistic's resamples (Efron 1979); NaN ones are left out."""
+    known = values[~np.isnan(values)]
+    if not known.size:
+        return float("nan"), float("nan")
+    low, high = np.percentile(known, [2.5, 97.5])
+    return float(low), float(high)
+
+
 def bootstrap(
-    statistic: Callable[[NDArray[np.intp]], float], n: int, *, draws: int = 1000, seed: int = 0
+    statistic: Callable[[NDArray[np.intp]], float], n: int, *, draws: int = DRAWS, seed: int = 0
 ) -> tuple[float, float]:
     """Return the 95 % percentile interval of a statistic over n cases (Efron 1979).
 
@@ -152,22 +247,23 @@ def bootstrap(
     if n == 0:
         return float("nan"), float("nan")
     rng = np.random.default_rng(seed)
-    values = np.array([statistic(rng.integers(0, n, n)) for _ in range(draws)])
-    low, high = np.nanpercentile(values, [2.5, 97.5])
-    return float(low), float(high)
+    return interval(np.array([statistic(rng.integers(0, n, n)) for _ in range(draws)]))
 
 
 def _gap(scores: Floats, right: NDArray[np.float64], bins: int) -> float:
     if not len(scores):
         return float("nan")
-    best = scores.max(1).astype(np.float64)
-    place = np.clip((best * bins).astype(np.int64), 0, bins - 1)
-    gap = np.bincount(place, right, bins) - np.bincount(place, best, bins)
+    place = bin_of(scores, bins=bins)
+    gap = np.bincount(place, right, bins) - np.bincount(place, scores.max(1).astype(np.float64), bins)
     return float(np.abs(gap).sum() / len(scores))
 
 
-def _ratio(above: Integers, below: Integers) -> NDArray[np.float64]:
-    out = np.full(above.shape, np.nan)
+def _right(confusion: Integers | Floats) -> Any:
+    return np.diagonal(confusion, axis1=-2, axis2=-1)
+
+
+def _ratio(above: Any, below: Any) -> NDArray[np.float64]:
+    out = np.full(np.shape(above), np.nan)
     np.divide(above, below, out=out, where=below > 0)
     return out
 
