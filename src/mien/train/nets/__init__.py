@@ -2,29 +2,120 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
-from torch import nn
+import torch
 
-from ...errors import UnknownModelError
-from .residual import TwoHeadResidual
+from ...errors import OptionError, UnknownModelError
+from ...zoo.card import InputSpec
+from .net import Net, linear_heads
+from .residual import ResidualNet
+from .weights import load_trunk, upgrade_keys
 
-__all__ = ["NETS", "TwoHeadResidual", "build"]
+__all__ = [
+    "BOTH",
+    "NETS",
+    "Description",
+    "Net",
+    "ResidualNet",
+    "build",
+    "describe",
+    "freeze_trunk",
+    "load_trunk",
+    "swap_heads",
+    "upgrade_keys",
+]
 
-NETS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType({"residual": TwoHeadResidual})
+BOTH: Mapping[str, int] = MappingProxyType({"crowd": 8, "fer2013": 7})
+"""The heads of a network that learns from the taggers' votes and from FER2013's own label at once."""
+
+NETS: Mapping[str, Callable[..., Net]] = MappingProxyType(
+    {
+        "residual-s": partial(ResidualNet, widths=(32, 64, 128), stem=16),
+        "residual": ResidualNet,
+        "residual-l": partial(ResidualNet, widths=(64, 128, 272), depths=(2, 3, 3)),
+    }
+)
 
 
-def build(name: str, **options: object) -> nn.Module:
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A line of the list of networks; ``parameters`` are those that are trained."""
+
+    name: str
+    parameters: int
+    input: InputSpec
+    source: str
+
+
+def build(name: str, heads: Mapping[str, int] = BOTH, **options: object) -> Net:
     """Build a network by its registered name.
+
+    Parameters
+    ----------
+    name
+        A name of `NETS`.
+    heads
+        Name and number of labels of each head, in the order of the logits.
+    **options
+        What else the network takes; its class says what.
 
     Raises
     ------
     UnknownModelError
         If no network has that name.
+    OptionError
+        If the network has no such option or cannot be built with its value, or there is no head.
     """
     try:
         make = NETS[name]
     except KeyError:
         raise UnknownModelError(name, tuple(NETS)) from None
-    return make(**options)
+    known = [p for p in inspect.signature(make).parameters if p != "heads"]
+    if unknown := [o for o in options if o not in known]:
+        msg = f"net {name!r} has no option {unknown[0]!r}; it has {', '.join(known) or 'none'}"
+        raise OptionError(msg)
+    try:
+        return make(heads, **options)
+    except OptionError:
+        raise
+    except (TypeError, ValueError) as error:
+        msg = f"net {name!r} cannot be built with {options} ({error})"
+        raise OptionError(msg) from error
+
+
+def describe(heads: Mapping[str, int] = MappingProxyType({"labels": 7})) -> list[Description]:
+    """Return every network with its trained parameters for these heads, its input and where it comes from."""
+    with torch.device("meta"):  # shapes without numbers
+        built = {name: build(name, heads) for name in NETS}
+    return [
+        Description(name, sum(p.numel() for p in net.parameters()), net.input, net.source)
+        for name, net in built.items()
+    ]
+
+
+def swap_heads(net: Net, heads: Mapping[str, int]) -> Net:
+    """Give a network new, untrained heads in place; the trunk keeps its weights. Return the network.
+
+    Raises
+    ------
+    OptionError
+        If there is no head, or one has fewer than two labels.
+    """
+    beside = next(net.heads.parameters())
+    net.heads = linear_heads(net.features, heads).to(device=beside.device, dtype=beside.dtype)
+    return net.train(net.training)
+
+
+def freeze_trunk(net: Net, *, frozen: bool = True) -> Net:
+    """Keep a network's trunk as it is while its heads are trained, in place; return the network.
+
+    A frozen trunk gets no gradients, and its norms and dropout stay as they answer, also in training mode.
+    """
+    net.frozen = frozen
+    net.trunk.requires_grad_(not frozen)
+    return net.train(net.training)
