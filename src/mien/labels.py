@@ -6,7 +6,7 @@ Everywhere in mien the eight labels are spelled and ordered
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -17,6 +17,8 @@ from .errors import OptionError, UnknownLabelError
 
 __all__ = [
     "EIGHT",
+    "EMOTICONS",
+    "EMOTICON_SIGNS",
     "FIVE",
     "LABEL_SETS",
     "SEVEN",
@@ -24,7 +26,9 @@ __all__ = [
     "THREE",
     "LabelSet",
     "canonical",
+    "found_labels",
     "label_set",
+    "labels_from",
     "projection",
 ]
 
@@ -124,7 +128,33 @@ SIX = LabelSet("six", ("angry", "fear", "happy", "sad", "surprise", "neutral"))
 FIVE = LabelSet("five", ("angry", "happy", "sad", "surprise", "neutral"))
 THREE = LabelSet("three", ("negative", "happy", "neutral"))
 
-LABEL_SETS: Mapping[str, LabelSet] = MappingProxyType({s.name: s for s in (EIGHT, SEVEN, SIX, FIVE, THREE)})
+EMOTICON_SIGNS: Mapping[str, str] = MappingProxyType(
+    {
+        "neutral": ":-|",
+        "smile": ":-)",
+        "grin": ":-D",
+        "laugh": "XD",
+        "wink": ";-)",
+        "kiss": ":-*",
+        "tongue": ":-P",
+        "smirk": ":-J",
+        "puzzled": ":-/",
+        "gasp": ":-O",
+        "shout": ">:-O",
+        "frown": ":-(",
+        "scowl": ">:-(",
+        "pout": ":-[",
+        "squint": ">_<",
+        "asleep": "-_-",
+        "cry": ":'-(",
+    }
+)
+"""Seventeen faces as a caricaturist draws them, each with its emoticon: what a face does, not what is felt."""
+EMOTICONS = LabelSet("emoticons", tuple(EMOTICON_SIGNS))
+
+LABEL_SETS: Mapping[str, LabelSet] = MappingProxyType({s.name: s for s in (EIGHT, SEVEN, SIX, FIVE, THREE, EMOTICONS)})
+
+_NO_MERGE: Mapping[str, str] = MappingProxyType({})
 
 # Where a label goes when the smaller set has no place of that name. Contempt and disgust go the way the field merges
 # them (FER2013's tutorials put disgust into angry). A label without an entry has no place, and that is an error.
@@ -139,7 +169,7 @@ _MERGES: Mapping[str, Mapping[str, str]] = MappingProxyType(
 
 
 def label_set(name: str) -> LabelSet:
-    """Return a label set by its name: ``eight``, ``seven``, ``six``, ``five`` or ``three``.
+    """Return a label set by its name: ``eight``, ``seven``, ``six``, ``five``, ``three`` or ``emoticons``.
 
     Raises
     ------
@@ -152,34 +182,113 @@ def label_set(name: str) -> LabelSet:
         raise UnknownLabelError(name, tuple(LABEL_SETS), what="label set") from None
 
 
-def projection(source: LabelSet, target: LabelSet) -> NDArray[np.float32]:
+def labels_from(text: str) -> LabelSet:
+    """Return the label set that a user names: a set of ours, or labels of their own with commas between them.
+
+    Parameters
+    ----------
+    text
+        ``"six"``, or ``"smile,pout,neutral"``; the order is that of the scores. A list of ours is our set; any other is
+        called ``"custom"``.
+
+    Raises
+    ------
+    UnknownLabelError
+        If it is one word and no set of ours.
+    OptionError
+        If a name is empty or stands twice, or there are fewer than two.
+
+    Examples
+    --------
+    >>> labels_from("six").name, labels_from("smile, pout,neutral").labels
+    ('six', ('smile', 'pout', 'neutral'))
+    """
+    names = tuple(name.strip() for name in text.split(","))
+    if len(names) == 1:
+        if names[0] in LABEL_SETS:
+            return LABEL_SETS[names[0]]
+        raise UnknownLabelError(text, (*LABEL_SETS, "or name labels, with commas between them"), what="label set")
+    if not all(names):
+        msg = f"a name is empty in the labels {text!r}; write them as smile,pout,neutral"
+        raise OptionError(msg)
+    return _named(names)
+
+
+def found_labels(names: Iterable[str]) -> LabelSet:
+    """Return the set of the labels that some data was found to have.
+
+    Another spelling of one of the eight becomes ours; two spellings of any other word, by case, are one label, spelled
+    as the first. The eight come first in their order, then the others by name, numbers by their value.
+
+    Raises
+    ------
+    OptionError
+        If there are fewer than two.
+
+    Examples
+    --------
+    >>> found_labels(["pout", "Happiness", "10", "9", "angry"]).labels
+    ('angry', 'happy', '9', '10', 'pout')
+    """
+    spelled: dict[str, str] = {}
+    for name in sorted(set(names)):
+        word = canonical(name)
+        spelled.setdefault(word, word if word in EIGHT.labels else name.strip())
+    return _named(tuple(spelled[word] for word in sorted(spelled, key=_rank)))
+
+
+def _rank(word: str) -> tuple[int, int, str]:
+    if word in EIGHT.labels:
+        return 0, EIGHT.labels.index(word), ""
+    return (1, int(word), "") if word.isdecimal() else (2, 0, word)
+
+
+def _named(names: tuple[str, ...]) -> LabelSet:
+    return next((s for s in LABEL_SETS.values() if s.labels == names), None) or LabelSet("custom", names)
+
+
+def projection(
+    source: LabelSet, target: LabelSet, merge: Mapping[str, str] = _NO_MERGE, *, drop: Collection[str] = ()
+) -> NDArray[np.float32]:
     """Return the matrix that carries scores of one set to a smaller one, probability mass kept.
 
     Parameters
     ----------
     source, target
         The set of K labels that the scores have, and the set of M labels that they shall have.
+    merge
+        Where labels of the source go, by any of their spellings: ``{"disgust": "angry"}``. It comes before the place of
+        the same name and before the merges that our own sets bring (six: disgust into angry).
+    drop
+        Labels of the source that go nowhere; it comes before all others.
 
     Returns
     -------
     ndarray
-        Shape (K, M), float32, every row with a single 1: ``scores @ projection(source, target)``.
+        Shape (K, M), float32, every row with a single 1, or none where the label is dropped:
+        ``scores @ projection(source, target)``.
 
     Raises
     ------
     UnknownLabelError
-        If a label of the source has no place in the target.
+        If a label of the source has no place in the target, or ``merge`` or ``drop`` name a label that is not there.
 
     Examples
     --------
     >>> projection(EIGHT, THREE).sum(0).astype(int).tolist()
     [5, 1, 2]
+    >>> projection(SEVEN, FIVE, drop=("disgust", "fear")).sum(1).astype(int).tolist()
+    [1, 0, 0, 1, 1, 1, 1]
     """
-    merges = _MERGES.get(target.name, {})
+    asked = {source.index(name): target.index(place) for name, place in merge.items()}
+    dropped = {source.index(name) for name in drop}
+    ours = _MERGES.get(target.name, {})
     matrix = np.zeros((len(source), len(target)), np.float32)
     for row, name in enumerate(source.labels):
-        place = name if name in target else merges.get(canonical(name), name)
-        if place not in target:
+        if row in dropped:
+            continue
+        place = name if name in target else ours.get(canonical(name), name)
+        if row not in asked and place not in target:
             raise UnknownLabelError(name, target.labels)
-        matrix[row, target.index(place)] = 1
+        matrix[row, asked[row] if row in asked else target.index(place)] = 1
     return matrix

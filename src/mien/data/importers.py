@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -14,9 +12,10 @@ from numpy.typing import NDArray
 
 from .. import image
 from ..errors import DataError, MissingExtraError, SourceNotFoundError
-from ..labels import EIGHT, SEVEN
+from ..labels import SEVEN, LabelSet
+from .faces import LabelledFaces, pixel_groups
 
-__all__ = ["LabelledFaces", "read_fer2013"]
+__all__ = ["LabelledFaces", "read_fer2013", "read_labelled"]
 
 SIDE = 48
 
@@ -25,76 +24,6 @@ _FERPLUS_TO_EIGHT = (4, 5, 6, 1, 3, 2, 0, 7)
 _UNSURE = (8, 9)
 _CSV_NAMES = ("fer2013.csv", "icml_face_data.csv")
 _PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
-
-
-@dataclass(frozen=True, slots=True)
-class LabelledFaces:
-    """Face crops with their labels, held in memory.
-
-    Attributes
-    ----------
-    images
-        (N, 48, 48) uint8 grey.
-    label
-        (N,) int64, index into ``labels.SEVEN``; -1 where there is none.
-    votes
-        (N, 10) float32: votes for the eight labels of ``labels.EIGHT`` in their order, then unknown, then
-        not-a-face. All zero where the set has no votes.
-    split
-        (N,) str: ``Training``, ``PublicTest`` or ``PrivateTest``.
-    group
-        (N,) int64; equal numbers mean pixel-equal pictures.
-    name
-        (N,) str, to find a face again.
-    """
-
-    images: NDArray[np.uint8]
-    label: NDArray[np.int64]
-    votes: NDArray[np.float32]
-    split: NDArray[np.str_]
-    group: NDArray[np.int64]
-    name: NDArray[np.str_]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: NDArray[np.bool_] | NDArray[np.integer[Any]] | slice) -> LabelledFaces:
-        return replace(self, **{f: getattr(self, f)[index] for f in self.__slots__})
-
-    @classmethod
-    def concat(cls, parts: Iterable[LabelledFaces]) -> LabelledFaces:
-        """Join several sets, one after the other; pixel-equal pictures of different sets share a group."""
-        held = list(parts)
-        joined = cls(**{f: np.concatenate([getattr(p, f) for p in held]) for f in cls.__slots__})
-        return replace(joined, group=_pixel_groups(joined.images))
-
-    def of_split(self, split: str) -> LabelledFaces:
-        """Return the faces of one split.
-
-        Raises
-        ------
-        DataError
-            If there is none; the message lists the splits that there are.
-        """
-        chosen = self[self.split == split]
-        if not len(chosen):
-            held = ", ".join(sorted(set(self.split.tolist())))
-            msg = f"the split {split!r} is empty; the data has {held or 'no faces at all'}"
-            raise DataError(msg)
-        return chosen
-
-    def crowd(self) -> NDArray[np.float32]:
-        """Return the taggers' vote distribution over the eight labels, (N, 8) float32; rows without votes are zero."""
-        votes = self.votes[:, : len(EIGHT)]
-        total = votes.sum(1, keepdims=True)
-        share: NDArray[np.float32] = votes / np.maximum(total, 1)
-        return share
-
-    def crowd_weight(self) -> NDArray[np.float32]:
-        """Return the share of votes that named one of the eight labels, (N,) float32 in [0, 1]."""
-        total = self.votes.sum(1)
-        share: NDArray[np.float32] = self.votes[:, : len(EIGHT)].sum(1) / np.maximum(total, 1)
-        return share
 
 
 def read_fer2013(path: str | Path, *, split: str | None = None) -> LabelledFaces:
@@ -139,6 +68,12 @@ def read_fer2013(path: str | Path, *, split: str | None = None) -> LabelledFaces
         raise DataError(msg) from None
 
 
+def read_labelled(path: str | Path, *, labels: LabelSet | None = None, split: str | None = None) -> LabelledFaces:
+    """Read labelled faces in any form; ``labels`` is the set that they shall have."""
+    faces = read_fer2013(path, split=split)
+    return faces if labels is None else faces.relabelled(labels)
+
+
 def _read_file(path: Path) -> LabelledFaces:
     return _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
 
@@ -158,14 +93,9 @@ def _build(
         label=label,
         votes=votes,
         split=np.array(split, np.str_),
-        group=_pixel_groups(images),
+        group=pixel_groups(images),
         name=np.array(names, np.str_),
     )
-
-
-def _pixel_groups(images: NDArray[np.uint8]) -> NDArray[np.int64]:
-    numbers: dict[bytes, int] = {}
-    return np.array([numbers.setdefault(i.tobytes(), len(numbers)) for i in images], np.int64)
 
 
 def _decoded(blob: bytes | None) -> NDArray[np.uint8] | None:
