@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.labels import EIGHT, SEVEN
+from mien.labels import EIGHT, SEVEN, LabelSet
 from mien.models.base import Boxes
 from mien.models.expression import Reading
 from mien.zoo.card import Head, InputSpec, ModelCard
@@ -61,6 +63,19 @@ class RedReader:
         crowd = np.zeros((len(crops), 8), np.float32)
         crowd[:, 3], crowd[:, 6] = happy, 1 - happy
         return Reading({"crowd": crowd, "fer2013": crowd[:, :7]}, np.zeros((len(crops), 4), np.float32))
+
+
+class MoodReader:
+    """As `RedReader`, over labels of its own: smile in the measure in which the crop is red, pout for the rest."""
+
+    def __init__(self) -> None:
+        labels = LabelSet("custom", ("smile", "pout", "neutral"))
+        self.card = replace(RedReader().card, name="moods", labels=labels, heads=(Head("labels", labels),))
+
+    def read(self, crops: NDArray[np.uint8], /) -> Reading:
+        smile = crops[..., 0].mean((1, 2)) / 255
+        scores = np.stack([smile, 1 - smile, 0 * smile], 1).astype(np.float32)
+        return Reading({"labels": scores}, np.zeros((len(crops), 4), np.float32))
 
 
 def scene(x: int | None, *, red: int = 200, width: int = 160, height: int = 120, side: int = 60) -> NDArray[np.uint8]:

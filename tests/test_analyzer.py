@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fakes import BlueDetector, RedReader, boxes, scene
+from fakes import BlueDetector, MoodReader, RedReader, boxes, scene
 
 from mien.errors import OptionError, ShapeError, UnknownLabelError
 from mien.labels import SEVEN, SIX
@@ -142,7 +142,18 @@ def test_impossible_settings_name_the_value_and_the_range(wrong: dict[str, objec
 
 def test_an_unknown_label_set_is_an_error() -> None:
     with pytest.raises(UnknownLabelError, match="five"):
-        Settings(labels="nine")
+        make(labels="nine")
+
+
+def test_a_reader_with_labels_of_its_own() -> None:
+    reader = Analyzer(Settings(), find=BlueDetector(), read=MoodReader())
+    faces = reader.picture(scene(50))
+    assert reader.labels.labels == faces.labels.labels == ("smile", "pout", "neutral")
+    assert faces.top.tolist() == ["smile"]
+    assert faces.expression.sum() == pytest.approx(1, abs=1e-6)
+    assert reader.picture(scene(None)).labels == faces.labels
+    with pytest.raises(OptionError, match=r"cannot give the label set 'seven'; it can give custom \(smile, pout"):
+        Analyzer(Settings(labels="seven"), find=BlueDetector(), read=MoodReader())
 
 
 def test_reasons_are_told_apart_by_hand_made_faces() -> None:

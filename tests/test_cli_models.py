@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import skimage
+from fakes import TEMPLATE
+from networks import MOODS, SPEC, network, write
 from typer.testing import CliRunner
 
 from mien.cli import train
 from mien.cli.app import app
+from mien.media.stills import read_picture
 from mien.models.expression import Expression
+from mien.results.files import read_faces
 
 
 def mien(*arguments: object) -> tuple[int, str, str]:
@@ -99,3 +105,67 @@ def test_without_pyarrow_parquet_says_what_to_install(monkeypatch: pytest.Monkey
     code, _, err = mien("analyze", tmp_path / "a.png", "--out", tmp_path / "f.parquet")
     assert code == 2
     assert "mien[parquet]" in err
+
+
+@pytest.fixture(scope="module")
+def moods(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that knows smile, pout and neutral."""
+    blob, _ = network((MOODS,))
+    return write(
+        tmp_path_factory.mktemp("model"),
+        blob,
+        labels=MOODS.labels,
+        heads=(MOODS,),
+        input=replace(SPEC, template=TEMPLATE),
+    )
+
+
+PORTRAIT = Path(skimage.__file__).parent / "data" / "astronaut.png"
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
+def test_a_model_with_labels_of_its_own_goes_into_every_file(moods: Path, tmp_path: Path, ending: str) -> None:
+    file = tmp_path / f"faces{ending}"
+    code, _, err = mien("analyze", PORTRAIT, "--model", moods, "--out", file, "--annotate", tmp_path / "drawn", "-q")
+    assert (code, err) == (0, "")
+    faces = read_faces(file)
+    assert faces.labels.labels == ("smile", "pout", "neutral")
+    assert faces.expression.sum(1) == pytest.approx(1, abs=1e-4)
+    assert faces.top[0] in faces.labels
+    drawn = read_picture(next((tmp_path / "drawn").iterdir()))
+    assert (drawn != read_picture(PORTRAIT)).any()
+
+
+def test_labels_of_its_own_in_json_and_on_the_terminal(moods: Path) -> None:
+    code, out, _ = mien("analyze", PORTRAIT, "--model", moods, "--json")
+    document = json.loads(out)
+    assert code == 0
+    assert document["settings"]["labels"] == "custom"
+    scores = document["faces"][0]["scores"]
+    assert list(scores) == ["smile", "pout", "neutral"]
+    best = max(scores, key=scores.get)
+    assert document["faces"][0]["top"] == best
+    assert best in mien("analyze", PORTRAIT, "--model", moods)[1]
+    only = json.loads(mien("analyze", PORTRAIT, "--model", moods, "--only", best.upper(), "--json")[1])
+    assert len(only["faces"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--labels", "seven"), "the model 'tiny' cannot give the label set 'seven'; it can give custom (smile, pout"),
+        (("--labels", "nine"), "unknown label set 'nine'; choose one of: custom"),
+        (("--only", "happy"), "unknown label 'happy'; choose one of: smile, pout, neutral"),
+    ],
+)
+def test_what_such_a_model_cannot_give_is_one_line(moods: Path, arguments: tuple[str, ...], words: str) -> None:
+    code, _, err = mien("analyze", PORTRAIT, "--model", moods, *arguments)
+    assert code == 2
+    assert words in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
+    code, _, err = mien("analyze", PORTRAIT, "--model", tmp_path)
+    assert code == 2
+    assert len(err.strip().splitlines()) == 1

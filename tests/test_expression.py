@@ -1,78 +1,18 @@
 """The expression model, on small networks that are made here."""
 
-import hashlib
-import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from networks import HEADS, MOODS, SPEC, network, write
 
-from mien.errors import IntegrityError, ModelError, ShapeError, UnknownModelError
-from mien.labels import EIGHT, SEVEN
+from mien.errors import IntegrityError, ModelError, OptionError, ShapeError, UnknownLabelError, UnknownModelError
+from mien.labels import EIGHT, FIVE, SEVEN, SIX, THREE, LabelSet
 from mien.models.base import Classifier
-from mien.models.expression import BATCH, Expression
+from mien.models.expression import BATCH, Expression, Reading, View, offered, view
 from mien.models.prepare import prepare
 from mien.zoo import catalog
-from mien.zoo.card import Head, InputSpec, ModelCard
-
-SPEC = InputSpec(width=48, height=48, colour="grey", template=((0.3, 0.4),) * 5)
-HEADS = (Head("crowd", EIGHT), Head("fer2013", SEVEN))
-
-
-def network(outputs: tuple[str, ...] = ("crowd", "fer2013", "embedding")) -> tuple[bytes, dict[str, np.ndarray]]:
-    """Two softmax heads on a linear embedding of the pixels."""
-    rng = np.random.default_rng(1)
-    weights = {
-        "embed": rng.normal(0, 0.05, (2304, 16)),
-        "to_crowd": rng.normal(0, 1, (16, 8)),
-        "to_fer2013": rng.normal(0, 1, (16, 7)),
-    }
-    weights = {k: v.astype(np.float32) for k, v in weights.items()}
-    nodes = [
-        helper.make_node("Flatten", ["input"], ["flat"]),
-        helper.make_node("MatMul", ["flat", "embed"], ["embedding"]),
-        *(
-            node
-            for head in ("crowd", "fer2013")
-            for node in (
-                helper.make_node("MatMul", ["embedding", f"to_{head}"], [f"{head}_logits"]),
-                helper.make_node("Softmax", [f"{head}_logits"], [head], axis=1),
-            )
-        ),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "tiny",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", 1, 48, 48])],
-        [helper.make_tensor_value_info(o, TensorProto.FLOAT, ["N", None]) for o in outputs],
-        [numpy_helper.from_array(v, k) for k, v in weights.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    onnx.checker.check_model(model)
-    return model.SerializeToString(), weights
-
-
-def write(folder: Path, blob: bytes, **changes: object) -> Path:
-    file = folder / "tiny.onnx"
-    file.write_bytes(blob)
-    card = ModelCard(
-        name="tiny",
-        task="expression",
-        file="weights/tiny.onnx",
-        sha256=hashlib.sha256(blob).hexdigest(),
-        size=len(blob),
-        licence="MIT",
-        origin="made by this test",
-        data="none",
-        input=SPEC,
-        labels=EIGHT,
-        heads=HEADS,
-    )
-    (folder / "tiny.card.json").write_text(json.dumps(replace(card, **changes).as_dict()), encoding="utf-8")
-    return file
+from mien.zoo.card import Head, ModelCard
 
 
 @pytest.fixture
@@ -175,7 +115,7 @@ def test_a_model_for_another_task_is_refused(tmp_path: Path) -> None:
 
 def test_a_network_without_a_head_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no output embedding; by its card it has crowd, fer2013, embedding"):
-        Expression(write(tmp_path, network(("crowd", "fer2013"))[0]))
+        Expression(write(tmp_path, network(outputs=("crowd", "fer2013"))[0]))
 
 
 def test_bytes_that_are_no_network_are_refused(tmp_path: Path) -> None:
@@ -191,3 +131,89 @@ def test_a_bundled_model_is_opened_by_name(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("mien.zoo.store._ROOM", tmp_path)
     file.rename(tmp_path / "weights" / "tiny.onnx")
     assert Expression("tiny").read(crops(2)).crowd.shape == (2, 8)
+
+
+def test_a_model_with_labels_of_its_own(tmp_path: Path) -> None:
+    blob, weights = network((MOODS,))
+    model = Expression(write(tmp_path, blob, labels=MOODS.labels, heads=(MOODS,)), threads=1)
+    faces = crops(4)
+    reading = model.read(faces)
+    expected = softmax((prepare(faces, SPEC).reshape(4, -1) @ weights["embed"]) @ weights["to_labels"])
+    assert model.heads == (MOODS,)
+    assert list(reading.scores) == ["labels"]
+    np.testing.assert_allclose(reading.scores["labels"], expected, atol=1e-4)
+    np.testing.assert_array_equal(model(faces), reading.scores["labels"])
+    with pytest.raises(ModelError, match="this model has no head 'crowd'; it has labels"):
+        _ = reading.crowd
+
+
+def test_readings_are_indexed_and_joined(model: Expression) -> None:
+    reading = model.read(crops(6))
+    index = np.array([4, 0, 5])
+    picked = reading[index]
+    assert len(picked) == 3
+    np.testing.assert_array_equal(picked.fer2013, reading.fer2013[[4, 0, 5]])
+    joined = Reading.concat([reading[:2], reading[2:]])
+    for name in ("crowd", "fer2013"):
+        np.testing.assert_array_equal(joined.scores[name], reading.scores[name])
+    np.testing.assert_array_equal(joined.embedding, reading.embedding)
+    assert len(reading[np.zeros(6, bool)]) == 0
+
+
+def test_a_card_that_does_not_fit_the_network_is_refused(tmp_path: Path) -> None:
+    wrong = (Head("crowd", SEVEN), Head("fer2013", SEVEN))
+    with pytest.raises(ModelError, match="the head crowd gives 8 scores, its card names 7 labels"):
+        Expression(write(tmp_path, network()[0], heads=wrong))
+    with pytest.raises(ModelError, match="'tiny': its card names no heads; export the model again"):
+        Expression(write(tmp_path, network()[0], heads=()))
+    with pytest.raises(ModelError, match="no output labels; by its card it has labels, embedding"):
+        Expression(write(tmp_path, network()[0], heads=(MOODS,)))
+
+
+def card(*heads: Head) -> ModelCard:
+    return ModelCard(
+        name="tiny", task="expression", file="", sha256="", size=0, licence="", origin="", data="", input=SPEC,
+        labels=heads[0].labels if heads else None, heads=heads,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "labels"),
+    [(None, "crowd", EIGHT), ("eight", "crowd", EIGHT), ("seven", "fer2013", SEVEN), ("five", "crowd", FIVE)],
+)
+def test_a_label_set_is_read_from_the_head_that_has_it(name: str | None, head: str, labels: LabelSet) -> None:
+    found = view(card(*HEADS), name)
+    assert (found.head.name, found.labels) == (head, labels)
+
+
+def test_scores_are_summed_to_the_labels_that_were_asked_for() -> None:
+    scores = np.random.default_rng(0).dirichlet(np.ones(8), 5).astype(np.float32)
+    reading = Reading({"crowd": scores}, np.zeros((5, 2), np.float32))
+    three = view(card(HEADS[0]), "three")(reading)
+    i = EIGHT.index
+    negative = sum(scores[:, i(n)] for n in ("angry", "disgust", "fear", "sad", "contempt"))
+    np.testing.assert_allclose(three[:, THREE.index("negative")], negative, atol=1e-6)
+    np.testing.assert_allclose(three.sum(1), 1, atol=1e-6)
+    assert view(card(HEADS[0]), None)(reading) is scores
+
+
+def test_what_a_model_can_give() -> None:
+    assert offered(card(*HEADS)) == ("eight", "seven", "six", "five", "three")
+    assert offered(card(MOODS)) == ("custom",)
+    # Five labels sum to three; nothing would ever be called disgust, so they are no seven.
+    assert offered(card(Head("labels", FIVE))) == ("five", "three")
+    assert offered(card(Head("labels", SIX))) == ("six", "five", "three")
+    other = Head("second", LabelSet("custom", ("yes", "no")))
+    assert offered(card(MOODS, other)) == ("custom", "second")
+    assert view(card(MOODS, other), "second") == View(other, other.labels)
+
+
+def test_what_a_model_cannot_give_is_one_line() -> None:
+    with pytest.raises(
+        OptionError, match=r"'tiny' cannot give the label set 'seven'; it can give custom \(smile, pout, n"
+    ):
+        view(card(MOODS), "seven")
+    with pytest.raises(UnknownLabelError, match="unknown label set 'nine'; choose one of: eight, seven"):
+        view(card(*HEADS), "nine")
+    with pytest.raises(ModelError, match="names no heads"):
+        view(card())

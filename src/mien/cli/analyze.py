@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,13 +16,14 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from ..errors import OptionError, OutputError
-from ..labels import label_set
+from ..labels import LabelSet
 from ..media.source import Kind, find
-from ..pipeline.analyzer import Settings, analyzer
+from ..pipeline.analyzer import Analyzer, Settings, analyzer
 from ..pipeline.batch import Batch, Done, Outcome, Taker
 from ..results.faces import Faces
 from ..results.sink import Sink
 from .console import INPUT_FAILED, INTERRUPTED, NOTHING, errors, meter, note, table_console
+from .opening import is_run, open_model
 
 __all__ = ["analyze", "report"]
 
@@ -86,9 +88,9 @@ class _File:
 class _Json:
     """Rows into one JSON document on stdout, as they come, so that a film's length costs no memory."""
 
-    def __init__(self, settings: Settings, *, rows: bool) -> None:
+    def __init__(self, terms: Mapping[str, object], *, rows: bool) -> None:
         self._rows, self._first = rows, True
-        sys.stdout.write('{"settings": ' + json.dumps(settings.as_dict()) + ', "faces": [')
+        sys.stdout.write('{"settings": ' + json.dumps(terms) + ', "faces": [')
 
     def take(self, faces: Faces) -> None:
         for record in faces.records() if self._rows else []:
@@ -196,10 +198,9 @@ def _short(name: str, most: int = 44) -> str:
     return name if len(name) <= most else "…" + name[1 - most :]
 
 
-def _only(text: str | None, labels: str) -> frozenset[str]:
+def _only(text: str | None, known: LabelSet) -> frozenset[str]:
     if not text:
         return frozenset()
-    known = label_set(labels)
     return frozenset(known.labels[known.index(word)] for word in text.split(","))
 
 
@@ -220,7 +221,7 @@ class _Job:
     """What one call of the command was asked for."""
 
     settings: Settings
-    only: frozenset[str]
+    only: str | None
     out: Path | None
     layout: str
     annotate: Path | None
@@ -231,27 +232,37 @@ class _Job:
     as_json: bool
     quiet: bool
 
-    def sink(self) -> Sink | None:
+    def sink(self, labels: LabelSet, only: frozenset[str]) -> Sink | None:
         """Open the file of ``--out``; rows of other settings do not belong into one file."""
         if self.out is None:
             return None
-        terms = self.settings.as_dict() | {"every": self.every, "only": sorted(self.only)}
-        labels = label_set(self.settings.labels)
+        terms = self.terms(labels) | {"every": self.every, "only": sorted(only)}
         return Sink(self.out, labels=labels, layout=self.layout, resume=self.resume, settings=terms)
+
+    def terms(self, labels: LabelSet) -> dict[str, object]:
+        """Return the settings with the label set that they led to."""
+        return self.settings.as_dict() | {"labels": labels.name}
+
+
+def _reader(settings: Settings) -> Analyzer:
+    if is_run(settings.model):
+        return Analyzer(settings, read=open_model(settings.model, threads=settings.threads))
+    return analyzer(settings)
 
 
 def _do(job: _Job, inputs: list[str]) -> Outcome:
     """Run a job and print what it gives; whatever happens, ``--json`` prints one whole document."""
-    reader = analyzer(job.settings)
+    reader = _reader(job.settings)
+    labels, only = reader.labels, _only(job.only, reader.labels)
     sources, failed = find(inputs)
     if job.seconds is not None and sources and all(s.kind in {Kind.PICTURE, Kind.FILM} for s in sources):
         msg = f"--seconds {job.seconds:g} stops cameras and streams, and there is none; leave it out"
         raise OptionError(msg)
-    sink = job.sink()
+    sink = job.sink(labels, only)
     shown = _Rows({s.name: s.kind for s in sources})
-    document = _Json(job.settings, rows=sink is None) if job.as_json else None
+    document = _Json(job.terms(labels), rows=sink is None) if job.as_json else None
     file = _File(sink) if sink else None
-    takers = [_Filter(t, job.only) for t in (file, document or shown) if t]
+    takers = [_Filter(t, only) for t in (file, document or shown) if t]
     done = {name: Done(p.frame, p.finished) for name, p in sink.done().items()} if sink else {}
     unit = "frames" if any(s.kind is not Kind.PICTURE for s in sources) else "pictures"
     with meter(shown=not (job.quiet or job.as_json), unit=unit) as (bar, task):
@@ -279,7 +290,7 @@ def _do(job: _Job, inputs: list[str]) -> Outcome:
     if document:
         document.end(outcome, job.out)
     elif not job.quiet:
-        shown.show(label_set(job.settings.labels).labels)
+        shown.show(labels.labels)
         _where(outcome, job, file)
     return outcome
 
@@ -299,9 +310,14 @@ def analyze(
     annotate: Annotated[Path | None, typer.Option(help="Write annotated pictures and films into this folder.")] = None,
     detector: Annotated[str, typer.Option(help="mtcnn, haar or haar-alt2.")] = "mtcnn",
     model: Annotated[
-        str, typer.Option(help="A bundled expression model, or an .onnx file with its card.")
+        str, typer.Option(help="A bundled expression model, an .onnx file with its card, or the folder of a run.")
     ] = "expression",
-    labels: Annotated[str, typer.Option(help="eight, seven (FER2013's own), six, five or three.")] = "eight",
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="A label set that the model can give; default its own. Bundled: eight, seven, six, five, three."
+        ),
+    ] = None,
     only: Annotated[
         str | None, typer.Option(help="Keep only rows that name one of these labels, comma-separated.")
     ] = None,
@@ -362,7 +378,7 @@ def analyze(
             _folder(annotate)
         job = _Job(
             settings=settings,
-            only=_only(only, labels),
+            only=only,
             out=out,
             layout=layout,
             annotate=annotate,

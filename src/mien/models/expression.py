@@ -12,13 +12,14 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from ..errors import IntegrityError, ModelError
+from ..errors import IntegrityError, ModelError, OptionError, UnknownLabelError
+from ..labels import LABEL_SETS, LabelSet, projection
 from ..zoo import catalog, store
 from ..zoo.card import Head, InputSpec, ModelCard, read_card
 from ..zoo.session import open_session
 from .prepare import prepare
 
-__all__ = ["BATCH", "EMBEDDING", "Expression", "Reading"]
+__all__ = ["BATCH", "EMBEDDING", "Expression", "Reading", "View", "offered", "view"]
 
 BATCH = 64
 """Crops a call of the network: bounds memory whatever the number of crops."""
@@ -81,6 +82,96 @@ class Reading:
             msg = f"this model has no head {name!r}; it has {', '.join(self.scores)}"
             raise ModelError(msg)
         return self.scores[name]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Scores over one label set: the head that they come from, and the matrix that carries them over.
+
+    Attributes
+    ----------
+    head
+        The head of K labels that is read.
+    labels
+        The M labels of the scores.
+    matrix
+        (K, M) float32, or None where the head's own labels are wanted.
+    """
+
+    head: Head
+    labels: LabelSet
+    matrix: NDArray[np.float32] | None = None
+
+    def __call__(self, reading: Reading) -> NDArray[np.float32]:
+        """Return the scores of a reading, (N, M) float32; rows sum to 1."""
+        scores = reading.scores[self.head.name]
+        return scores if self.matrix is None else scores @ self.matrix
+
+
+def view(card: ModelCard, name: str | None = None) -> View:
+    """Return how a model is read over a label set.
+
+    A head that has the very labels comes first; otherwise the first head whose labels can be summed to them.
+
+    Parameters
+    ----------
+    card
+        The model's card.
+    name
+        One of `offered`: a label set of ``labels.LABEL_SETS`` or a head's own; None: the first head's.
+
+    Raises
+    ------
+    ModelError
+        If the card names no heads.
+    UnknownLabelError
+        If there is no label set of that name.
+    OptionError
+        If the model cannot give it; the message names those that it can.
+    """
+    views = _views(_headed(card))
+    if name is None:
+        return next(iter(views.values()))
+    if name in views:
+        return views[name]
+    if name not in LABEL_SETS:
+        raise UnknownLabelError(name, tuple(views), what="label set")
+    known = ", ".join(_words(one) for one in views.values())
+    msg = f"the model {card.name!r} cannot give the label set {name!r}; it can give {known}"
+    raise OptionError(msg)
+
+
+def offered(card: ModelCard) -> tuple[str, ...]:
+    """Return the names of the label sets that a model can give, its own first."""
+    return tuple(_views(_headed(card)))
+
+
+def _views(heads: Sequence[Head]) -> dict[str, View]:
+    views: dict[str, View] = {}
+    for head in heads:  # of two sets of one name, the second goes by the name of its head
+        key = head.labels.name
+        taken = key in views and views[key].labels != head.labels
+        views.setdefault(head.name if taken else key, View(head, head.labels))
+    for head in heads:
+        for labels in LABEL_SETS.values():
+            matrix = _carried(head.labels, labels)
+            if matrix is not None:
+                views.setdefault(labels.name, View(head, labels, matrix))
+    return views
+
+
+def _carried(source: LabelSet, target: LabelSet) -> NDArray[np.float32] | None:
+    """Return the projection, or None where a label has no place or a place would stay empty for ever."""
+    try:
+        matrix = projection(source, target)
+    except UnknownLabelError:
+        return None
+    return matrix if matrix.any(0).all() else None
+
+
+def _words(one: View) -> str:
+    own = one.labels.name not in LABEL_SETS
+    return f"{one.labels.name} ({', '.join(one.labels)})" if own else one.labels.name
 
 
 class Expression:
@@ -156,10 +247,15 @@ def _spec(card: ModelCard) -> InputSpec:
     if card.input is None or card.task != "expression":
         msg = f"model {card.name!r} is for the task {card.task!r}; an expression model declares that task and its input"
         raise ModelError(msg)
+    _headed(card)
+    return card.input
+
+
+def _headed(card: ModelCard) -> tuple[Head, ...]:
     if not card.heads:
         msg = f"model {card.name!r}: its card names no heads; export the model again"
         raise ModelError(msg)
-    return card.input
+    return card.heads
 
 
 def _check_outputs(file: Path, session: ort.InferenceSession, heads: tuple[Head, ...]) -> None:

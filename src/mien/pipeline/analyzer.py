@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from ..errors import ModelError, OptionError
 from ..image import Picture, check
-from ..labels import EIGHT, SEVEN, LabelSet, label_set, projection
+from ..labels import LabelSet
 from ..media.video import Frame
 from ..models.align import crop
 from ..models.base import Boxes, Detector
 from ..models.detect import DETECTORS, count_eyes, detector
-from ..models.expression import Expression, Reading
+from ..models.expression import Expression, Reading, view
 from ..models.quality import Limits, judge
 from ..results.columns import Reason
 from ..results.faces import Faces
@@ -33,7 +33,7 @@ class Reader(Protocol):
 
     @property
     def card(self) -> ModelCard:
-        """The card that says how a crop must look."""
+        """The card that says how a crop must look and what the heads name."""
         ...
 
     def read(self, crops: NDArray[np.uint8], /) -> Reading:
@@ -52,8 +52,9 @@ class Settings:
     model
         Name of a bundled expression model, or an ``.onnx`` file with its card.
     labels
-        ``eight`` (how the crowd would label it), ``seven`` (FER2013's own labels), or ``six``, ``five``, ``three``,
-        which sum the eight.
+        The label set of the scores; None: the model's own, of its first head. The bundled model gives ``eight`` (how
+        the crowd would label it), ``seven`` (FER2013's own labels), and ``six``, ``five``, ``three``, which sum the
+        eight.
     min_face
         Smallest face to look for, pixels of the picture.
     width
@@ -79,7 +80,7 @@ class Settings:
 
     detector: str = "mtcnn"
     model: str = "expression"
-    labels: str = "eight"
+    labels: str | None = None
     min_face: int = 20
     width: int | None = None
     detect_every: int = 1
@@ -92,7 +93,6 @@ class Settings:
     threads: int = 0
 
     def __post_init__(self) -> None:
-        label_set(self.labels)
         rules = (
             ("detector", self.detector in DETECTORS, f"one of {', '.join(DETECTORS)}"),
             ("min_face", self.min_face >= 12, "12 pixels or more"),
@@ -129,6 +129,8 @@ class Analyzer:
     ------
     ModelError
         If a model cannot be found or is not what its card says.
+    UnknownLabelError, OptionError
+        If there is no such label set, or the model cannot give it.
     """
 
     def __init__(
@@ -140,10 +142,11 @@ class Analyzer:
         batch: int = 8,
     ) -> None:
         self.settings = s = settings or Settings()
-        self.labels: LabelSet = label_set(s.labels)
         self.batch = batch
         self._find = find or _detector(s)
         self._read = read or Expression(s.model, threads=s.threads)
+        self._view = view(self._read.card, s.labels)
+        self.labels: LabelSet = self._view.labels
         spec = self._read.card.input
         if spec is None:
             msg = f"model {self._read.card.name!r}: its card does not say what goes in"
@@ -215,8 +218,7 @@ class Analyzer:
         scores = np.full((len(crops), len(self.labels)), np.nan, np.float32)
         wanted = np.ones(len(crops), np.bool_) if self.settings.read_all else reasons == 0
         if wanted.any():
-            reading = self._read.read(crops[wanted])
-            scores[wanted] = reading.fer2013 if self.labels == SEVEN else reading.crowd @ projection(EIGHT, self.labels)
+            scores[wanted] = self._view(self._read.read(crops[wanted]))
         return scores
 
     def _table(
