@@ -15,7 +15,7 @@ from mien.errors import DataError
 from mien.evaluate.run import evaluate, undo_temperature
 from mien.labels import EIGHT, SEVEN
 from mien.models.expression import Reading
-from mien.zoo.card import ModelCard
+from mien.zoo.card import Head, ModelCard
 
 
 def votes(**counts: int) -> list[int]:
@@ -35,8 +35,12 @@ class Known:
     def card(self) -> ModelCard:
         return ModelCard(
             name="known", task="expression", file="", sha256="0" * 64, size=0, licence="", origin="", data="",
-            temperatures=self.temperatures,
+            temperatures=self.temperatures, heads=self.heads,
         )  # fmt: skip
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        return Head("crowd", EIGHT), Head("fer2013", SEVEN)
 
     def read(self, crops: np.ndarray) -> Reading:
         i = crops[:, 0, 0]

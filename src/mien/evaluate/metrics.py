@@ -27,11 +27,14 @@ __all__ = [
     "class_mean",
     "confusion_matrix",
     "divergence",
+    "divergences",
     "f1",
     "interval",
     "likelihood_loss",
+    "likelihood_losses",
     "macro_f1",
     "precision",
+    "ratio",
     "recall",
     "resamples",
     "risk_area",
@@ -97,23 +100,23 @@ def confusion_matrix(truth: Integers, predicted: Integers, classes: int) -> NDAr
 
 def recall(confusion: Integers | Floats) -> NDArray[np.float64]:
     """Return the share of each true class that is named right, (..., K); NaN for a class without cases."""
-    return _ratio(_right(confusion), confusion.sum(-1))
+    return ratio(_right(confusion), confusion.sum(-1))
 
 
 def precision(confusion: Integers | Floats) -> NDArray[np.float64]:
     """Return the share of each named class that is right, (..., K); NaN for a class that is never named."""
-    return _ratio(_right(confusion), confusion.sum(-2))
+    return ratio(_right(confusion), confusion.sum(-2))
 
 
 def f1(confusion: Integers | Floats) -> NDArray[np.float64]:
     """Return the harmonic mean of precision and recall, (..., K); NaN for a class that neither occurs nor is named."""
-    return _ratio(2 * _right(confusion), confusion.sum(-2) + confusion.sum(-1))
+    return ratio(2 * _right(confusion), confusion.sum(-2) + confusion.sum(-1))
 
 
 def class_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the mean over the last axis of what is a number, (...,) float64; NaN where nothing is."""
     known = ~np.isnan(values)
-    return _ratio(np.where(known, values, 0).sum(-1), known.sum(-1))
+    return ratio(np.where(known, values, 0).sum(-1), known.sum(-1))
 
 
 def balanced_accuracy(confusion: Integers) -> float:
@@ -157,16 +160,28 @@ def vote_calibration_error(target: Floats, scores: Floats, *, bins: int = BINS) 
 
 def divergence(target: Floats, scores: Floats) -> float:
     """Return the mean Kullback-Leibler divergence of scores (N, K) from a distribution (N, K), in nats."""
+    return _mean(divergences(target, scores))
+
+
+def divergences(target: Floats, scores: Floats) -> NDArray[np.float64]:
+    """Return the Kullback-Leibler divergence of each case's scores from its distribution, (N,) nats."""
     _same_shape(target, scores)
     p, q = target.astype(np.float64), np.maximum(scores.astype(np.float64), _TINY)
-    return _mean((p * np.log(np.maximum(p, _TINY) / q)).sum(1))
+    apart: NDArray[np.float64] = (p * np.log(np.maximum(p, _TINY) / q)).sum(1)
+    return apart
 
 
 def likelihood_loss(truth: Integers, scores: Floats) -> float:
     """Return the mean negative log likelihood of the true class, in nats."""
+    return _mean(likelihood_losses(truth, scores))
+
+
+def likelihood_losses(truth: Integers, scores: Floats) -> NDArray[np.float64]:
+    """Return the negative log likelihood of each case's true class, (N,) nats."""
     _scores_of(truth, scores)
     held = scores[np.arange(len(truth)), truth].astype(np.float64)
-    return _mean(-np.log(np.maximum(held, _TINY)))
+    losses: NDArray[np.float64] = -np.log(np.maximum(held, _TINY))
+    return losses
 
 
 def surest_first(scores: Floats) -> NDArray[np.intp]:
@@ -185,6 +200,14 @@ def risk_curve(wrong: Floats, order: NDArray[np.intp]) -> NDArray[np.float64]:
         (N,) as `surest_first` gives it.
     """
     return np.cumsum(wrong[order], dtype=np.float64) / np.arange(1, len(order) + 1)
+
+
+def ratio(above: Any, below: Any) -> NDArray[np.float64]:
+    """Return above / below, NaN where below is 0; both broadcast."""
+    above, below = np.broadcast_arrays(above, below)
+    out = np.full(above.shape, np.nan)
+    np.divide(above, below, out=out, where=below > 0)
+    return out
 
 
 def risk_area(wrong: Floats, order: NDArray[np.intp], weights: Floats | None = None) -> NDArray[np.float64]:
@@ -260,12 +283,6 @@ def _gap(scores: Floats, right: NDArray[np.float64], bins: int) -> float:
 
 def _right(confusion: Integers | Floats) -> Any:
     return np.diagonal(confusion, axis1=-2, axis2=-1)
-
-
-def _ratio(above: Any, below: Any) -> NDArray[np.float64]:
-    out = np.full(np.shape(above), np.nan)
-    np.divide(above, below, out=out, where=below > 0)
-    return out
 
 
 def _mean(values: NDArray[np.float64]) -> float:

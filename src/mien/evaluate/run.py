@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,108 +11,58 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.importers import LabelledFaces, read_fer2013
-from ..labels import EIGHT, SEVEN, LabelSet
+from ..data.importers import LabelledFaces, read_labelled
+from ..errors import DataError
 from ..models.expression import Expression, Reading
-from . import metrics
-from .metrics import Estimate
+from ..zoo.card import Head
+from .crowd import CrowdScores, crowd_scores
+from .scores import ClassScore, LabelScores, label_scores
+from .truth import CROWD, FER2013, Truth, truth, votes_for
 
-__all__ = ["ClassScore", "CrowdScores", "LabelScores", "PartScores", "Report", "evaluate", "undo_temperature"]
+__all__ = [
+    "ALL",
+    "ClassScore",
+    "CrowdScores",
+    "LabelScores",
+    "Measurement",
+    "PartScores",
+    "Report",
+    "Truth",
+    "as_plain",
+    "evaluate",
+    "measure",
+    "read_all",
+    "truth",
+    "undo_temperature",
+]
+
+ALL = "all"
+"""The name of all faces together, where no split was asked for and the data has none to test on."""
 
 _CHUNK = 256
+_TEST_NAMES = ("publictest", "test", "validation", "valid", "val")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClassScore:
-    """One label: ``n`` faces have it; recall and precision are NaN where it does not occur or is never named."""
-
-    label: str
-    n: int
-    recall: Estimate
-    precision: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabelScores:
-    """Scores against one label a face.
-
-    Attributes
-    ----------
-    n
-        Faces counted.
-    accuracy
-        Share named right, Wilson interval.
-    chance_largest, chance_uniform
-        What always naming the most frequent label, and what guessing, would reach.
-    balanced_accuracy, macro_f1
-        Over the labels that occur, bootstrap interval.
-    top2
-        Share with the label among the two best, Wilson interval.
-    calibration_error_before, calibration_error_after
-        With the card's temperature undone, and as the model answers.
-    likelihood_loss
-        Mean negative log likelihood, nats.
-    classes
-        One entry a label.
-    confusion
-        Counts, the truth in rows, in the labels' order.
-    """
-
-    n: int
-    accuracy: Estimate
-    chance_largest: float
-    chance_uniform: float
-    balanced_accuracy: Estimate
-    macro_f1: Estimate
-    top2: Estimate
-    calibration_error_before: float
-    calibration_error_after: float
-    likelihood_loss: float
-    classes: tuple[ClassScore, ...]
-    confusion: tuple[tuple[int, ...], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CrowdScores:
-    """Scores against the taggers' votes.
-
-    Attributes
-    ----------
-    first_choice
-        Against the expression with the most votes among the eight; of several, the first in the order of
-        ``labels.EIGHT``. Left out: faces without votes, and those for which unknown or not-a-face got more votes
-        than any expression.
-    without_votes, left_out
-        How many faces of either kind were left out.
-    ties
-        How many of the counted faces have two or more first choices.
-    ferplus_majority
-        Agreement by the majority rule of FER+ (Barsoum et al. 2016, arXiv 1608.01041, and its published reader):
-        single votes are dropped, and a face counts only where one expression has more than half of what is left.
-    divergence
-        Mean Kullback-Leibler divergence of the scores from the votes for the eight, nats, on the faces of
-        ``first_choice``.
-    vote_calibration_error_before, vote_calibration_error_after
-        Calibration error against the share of votes that the named expression got.
-    """
-
-    first_choice: LabelScores
-    without_votes: int
-    left_out: int
-    ties: int
-    ferplus_majority: Estimate
-    divergence: float
-    vote_calibration_error_before: float
-    vote_calibration_error_after: float
+Scores = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartScores:
-    """Scores of ``n`` faces; a head is None where no face has a label for it."""
+    """Scores of ``n`` faces; a head is None where the model does not have it or no face has a label for it.
+
+    ``fer2013`` and ``crowd`` are the heads of that name. ``labels`` is the one head of a model with a label set of its
+    own; also the crowd head where the data has labels of its set and no votes.
+    """
 
     n: int
-    fer2013: LabelScores | None
-    crowd: CrowdScores | None
+    fer2013: LabelScores | None = None
+    crowd: CrowdScores | None = None
+    labels: LabelScores | None = None
+
+    def heads(self) -> dict[str, LabelScores]:
+        """Return the scores against one label a face of each head that was measured; the crowd's by first choice."""
+        first = self.crowd.first_choice if self.crowd else None
+        held = {"fer2013": self.fer2013, "labels": self.labels, "crowd": first}
+        return {name: scores for name, scores in held.items() if scores is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +74,7 @@ class Report:
     model, sha256
         The model's name and that of its bytes.
     data, split
-        What it was measured on.
+        What it was measured on; the split `ALL` is the whole data.
     as_given, deduplicated
         All faces of the split, and those left when faces that are pixel for pixel in another split are dropped and
         each picture counts once.
@@ -146,171 +96,229 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON: what is NaN here is None there."""
-        plain: dict[str, Any] = _plain(asdict(self))
+        plain: dict[str, Any] = as_plain(asdict(self))
         return plain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """A report with all that it was made from.
+
+    Attributes
+    ----------
+    report
+        The scores.
+    expression
+        The model.
+    faces
+        All splits.
+    chosen
+        The mask (N,) of the faces that were measured.
+    kept
+        (n,) which of the measured faces are left without twins.
+    reading
+        What the model says about the measured faces.
+    """
+
+    report: Report
+    expression: Expression
+    faces: LabelledFaces
+    chosen: NDArray[np.bool_]
+    kept: NDArray[np.intp]
+    reading: Reading
+
+    def measured(self) -> LabelledFaces:
+        """Return the faces that were measured, without twins."""
+        return self.faces[self.chosen][self.kept]
+
+    def answers(self, part: str) -> tuple[Truth, Scores]:
+        """Return what a part of ``report.deduplicated`` was held against, and the scores (n, K) of those faces.
+
+        Parameters
+        ----------
+        part
+            ``fer2013``, ``crowd`` or ``labels``.
+        """
+        faces, reading = self.measured(), self.reading[self.kept]
+        head = next(h for h in self.expression.heads if _part_of(h, faces) == part)
+        held = truth(faces, head)
+        return held, held.held(reading.scores[head.name])
 
 
 def evaluate(
     model: str | Path | Expression,
-    data: str | Path,
+    data: str | Path | LabelledFaces,
     *,
-    split: str = "PublicTest",
+    split: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
-    """Measure an expression model on FER2013, or on anything in one of its public forms.
+    """Measure an expression model on labelled faces.
 
     Parameters
     ----------
     model
         A bundled model's name, the path of an ``.onnx`` with its card beside it, or an open `Expression`.
     data
-        See `data.importers.read_fer2013`. The pictures are ready crops: they go straight to `models.prepare`.
+        See `data.importers.read_labelled`, or faces that were read already. The pictures are ready crops: they go
+        straight to `models.prepare`.
     split
-        The split to measure on. The others serve to find pixel-equal pictures.
+        The split to measure on; the others serve to find pixel-equal pictures. None: PublicTest if there is one, else
+        the first of test, validation, valid and val that there is, else all faces; ``report.split`` says which.
     progress
         Called with the faces read so far and their number.
 
     Raises
     ------
     SourceNotFoundError, DataError
-        If the data is absent, damaged, or has no such split.
+        If the data is absent, damaged, has no such split, or no face of it can be held against a head of the model.
     ModelError
         If the model cannot be used.
     """
-    faces = read_fer2013(data)
-    chosen = faces.of_split(split)
-    other = faces[faces.split != split]
+    return measure(model, data, split=split, progress=progress).report
+
+
+def measure(
+    model: str | Path | Expression,
+    data: str | Path | LabelledFaces,
+    *,
+    split: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Measurement:
+    """Measure as `evaluate` does, and keep the faces and the scores of each."""
+    faces = data if isinstance(data, LabelledFaces) else read_labelled(data)
+    name, mask = _choose(faces, split)
+    chosen, other = faces[mask], faces[~mask]
     expression = Expression(model) if isinstance(model, str | Path) else model
-    reading = _read(expression, chosen.images, progress)
+    _check_heads(chosen, expression.heads)
+    reading = read_all(expression, chosen.images, progress)
     elsewhere = np.isin(chosen.group, other.group)
     first = np.zeros(len(chosen), bool)
     first[np.unique(chosen.group, return_index=True)[1]] = True
     kept = np.flatnonzero(first & ~elsewhere)
-    temperatures = dict(expression.card.temperatures)
-    return Report(
+    report = Report(
         model=expression.card.name,
         sha256=expression.card.sha256,
-        data=Path(data).name,
-        split=split,
-        as_given=_part(chosen, reading, temperatures),
-        deduplicated=_part(chosen[kept], _pick(reading, kept), temperatures),
+        data="faces" if isinstance(data, LabelledFaces) else Path(data).name,
+        split=name,
+        as_given=_part(chosen, reading, expression),
+        deduplicated=_part(chosen[kept], reading[kept], expression),
         also_elsewhere=int(elsewhere.sum()),
         repeated=int((~elsewhere & ~first).sum()),
-        notes=_notes(chosen, other, split, temperatures),
+        notes=_notes(chosen, other, name, expression, asked=split is not None),
     )
+    return Measurement(report=report, expression=expression, faces=faces, chosen=mask, kept=kept, reading=reading)
 
 
-def undo_temperature(scores: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
+def read_all(
+    expression: Expression, images: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None
+) -> Reading:
+    """Read crops in blocks and tell of the progress.
+
+    Parameters
+    ----------
+    images
+        (N, H, W) or (N, H, W, 3) uint8.
+    progress
+        Called with the crops read so far and their number.
+    """
+    parts = []
+    for start in range(0, max(len(images), 1), _CHUNK):
+        parts.append(expression.read(images[start : start + _CHUNK]))
+        if progress is not None:
+            progress(min(start + _CHUNK, len(images)), len(images))
+    return Reading.concat(parts)
+
+
+def undo_temperature(scores: Scores, temperature: float) -> NDArray[np.float64]:
     """Return the scores (N, K) that the model would give without its temperature: ``scores ** T``, summing to 1."""
     raw = np.maximum(scores.astype(np.float64), 1e-30) ** temperature
     undone: NDArray[np.float64] = raw / raw.sum(1, keepdims=True)
     return undone
 
 
-def _read(model: Expression, crops: NDArray[np.uint8], progress: Callable[[int, int], None] | None) -> Reading:
-    parts = []
-    for start in range(0, len(crops), _CHUNK):
-        parts.append(model.read(crops[start : start + _CHUNK]))
-        if progress is not None:
-            progress(min(start + _CHUNK, len(crops)), len(crops))
-    return Reading.concat(parts)
+def as_plain(value: Any) -> Any:
+    """Return nested values as JSON takes them: what is NaN here is None there."""
+    if isinstance(value, Mapping):
+        return {k: as_plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_plain(v) for v in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _pick(reading: Reading, index: NDArray[np.intp]) -> Reading:
-    return reading[index]
+def _choose(faces: LabelledFaces, split: str | None) -> tuple[str, NDArray[np.bool_]]:
+    if split is not None:
+        faces.of_split(split)
+        return split, faces.split == split
+    held = {str(name).lower(): str(name) for name in np.unique(faces.split)}
+    name = next((held[n] for n in _TEST_NAMES if n in held), None)
+    return (ALL, np.ones(len(faces), bool)) if name is None else (name, faces.split == name)
 
 
-def _notes(chosen: LabelledFaces, other: LabelledFaces, split: str, temperatures: dict[str, float]) -> tuple[str, ...]:
+def _check_heads(chosen: LabelledFaces, heads: tuple[Head, ...]) -> None:
+    reasons = [reason for head in heads if (reason := _reason(chosen, head))]
+    if len(reasons) == len(heads):
+        raise DataError("; ".join(dict.fromkeys(reasons)))
+
+
+def _reason(faces: LabelledFaces, head: Head) -> str:
+    try:
+        truth(faces, head)
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+def _part_of(head: Head, faces: LabelledFaces) -> str:
+    """Return the field of `PartScores` that a head's scores stand in."""
+    if head.name == CROWD and (faces.votes > 0).any():
+        return "crowd"
+    return "fer2013" if head.name == FER2013 else "labels"
+
+
+def _part(faces: LabelledFaces, reading: Reading, expression: Expression) -> PartScores:
+    temperatures = dict(expression.card.temperatures)
+    held: dict[str, Any] = {}
+    for head in expression.heads:
+        if _reason(faces, head):
+            continue
+        found, scores = truth(faces, head), reading.scores[head.name]
+        before = undo_temperature(scores, temperatures.get(head.name, 1.0))
+        part = _part_of(head, faces)
+        if part == "crowd":
+            held.setdefault(part, crowd_scores(found, votes_for(faces, head.labels), scores, before=before))
+        else:
+            scores_of = label_scores(
+                found.label, found.held(scores), found.labels, before=found.held(before), target=found.target
+            )
+            held.setdefault(part, scores_of)
+    return PartScores(n=len(faces), **held)
+
+
+def _notes(
+    chosen: LabelledFaces, other: LabelledFaces, split: str, expression: Expression, *, asked: bool
+) -> tuple[str, ...]:
     notes = []
+    if split == ALL and not asked:
+        notes.append("the data has no split to test on: all faces were measured, those of training among them if any")
     if not len(other):
         notes.append(f"the data has only the split {split}: twins were looked for within it alone")
-    if not (chosen.votes.sum(1) > 0).any():
-        notes.append("the data has no votes: the crowd head was not measured")
-    absent = [label for i, label in enumerate(SEVEN.labels) if not (chosen.label == i).any()]
-    if absent and len(absent) < len(SEVEN):
+    notes += [reason for head in expression.heads if (reason := _reason(chosen, head))]
+    notes += [f"{len(chosen.problems):,} pictures were left out, the first: {p}" for p in chosen.problems[:1]]
+    absent = [label for i, label in enumerate(chosen.labels) if not (chosen.label == i).any()]
+    if absent and len(absent) < len(chosen.labels):
         notes.append(f"no face is labelled {', '.join(absent)}: its recall is not a number")
-    if not temperatures:
+    notes += [note for head in expression.heads if (note := _carried(chosen, head))]
+    if not expression.card.temperatures:
         notes.append("the card names no temperatures: calibration before and after are the same")
     return tuple(notes)
 
 
-def _part(faces: LabelledFaces, reading: Reading, temperatures: dict[str, float]) -> PartScores:
-    labelled = faces.label >= 0
-    voted = faces.votes.sum(1) > 0
-    fer2013 = None
-    if labelled.any():
-        truth, scores = faces.label[labelled], reading.fer2013[labelled]
-        fer2013 = _against_labels(truth, scores, SEVEN, temperatures.get("fer2013", 1.0))
-    crowd = _against_votes(faces.votes, reading.crowd, temperatures.get("crowd", 1.0)) if voted.any() else None
-    return PartScores(n=len(faces), fer2013=fer2013, crowd=crowd)
-
-
-def _against_labels(
-    truth: NDArray[np.int64], scores: NDArray[np.float32], labels: LabelSet, temperature: float
-) -> LabelScores:
-    k, n = len(labels), len(truth)
-    predicted = scores.argmax(1)
-    confusion = metrics.confusion_matrix(truth, predicted, k)
-    counts = confusion.sum(1)
-
-    def over_resamples(statistic: Callable[[NDArray[np.int64]], float]) -> Estimate:
-        low, high = metrics.bootstrap(lambda i: statistic(metrics.confusion_matrix(truth[i], predicted[i], k)), n)
-        return Estimate(statistic(confusion), low, high, n)
-
-    named = metrics.precision(confusion)
-    return LabelScores(
-        n=n,
-        accuracy=metrics.accuracy(truth, predicted),
-        chance_largest=float(counts.max() / n) if n else math.nan,
-        chance_uniform=1 / k,
-        balanced_accuracy=over_resamples(metrics.balanced_accuracy),
-        macro_f1=over_resamples(metrics.macro_f1),
-        top2=metrics.top_k(truth, scores, 2),
-        calibration_error_before=metrics.calibration_error(truth, undo_temperature(scores, temperature)),
-        calibration_error_after=metrics.calibration_error(truth, scores),
-        likelihood_loss=metrics.likelihood_loss(truth, scores),
-        classes=tuple(
-            ClassScore(
-                label=label,
-                n=int(counts[i]),
-                recall=metrics.share(int(confusion[i, i]), int(counts[i])),
-                precision=float(named[i]),
-            )
-            for i, label in enumerate(labels.labels)
-        ),
-        confusion=tuple(tuple(int(v) for v in row) for row in confusion),
-    )
-
-
-def _against_votes(votes: NDArray[np.float32], scores: NDArray[np.float32], temperature: float) -> CrowdScores:
-    named, unsure = votes[:, : len(EIGHT)], votes[:, len(EIGHT) :]
-    voted = votes.sum(1) > 0
-    counted = voted & (named.max(1) >= unsure.max(1))
-    held, said = named[counted], scores[counted]
-    target = held / held.sum(1, keepdims=True)
-    before = undo_temperature(said, temperature)
-    return CrowdScores(
-        first_choice=_against_labels(held.argmax(1), said, EIGHT, temperature),
-        without_votes=int((~voted).sum()),
-        left_out=int((voted & ~counted).sum()),
-        ties=int(((held == held.max(1, keepdims=True)).sum(1) > 1).sum()),
-        ferplus_majority=_majority(votes, scores),
-        divergence=metrics.divergence(target, said),
-        vote_calibration_error_before=metrics.vote_calibration_error(target, before),
-        vote_calibration_error_after=metrics.vote_calibration_error(target, said),
-    )
-
-
-def _majority(votes: NDArray[np.float32], scores: NDArray[np.float32]) -> Estimate:
-    held = np.where(votes > 1, votes, 0)
-    clear = held.max(1) > held.sum(1) / 2
-    counted = clear & (held.argmax(1) < len(EIGHT))
-    return metrics.accuracy(held[counted].argmax(1), scores[counted].argmax(1))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+def _carried(faces: LabelledFaces, head: Head) -> str:
+    if _reason(faces, head):
+        return ""
+    held = truth(faces, head)
+    if held.carry is not None:
+        return f"the {head.name} head names {len(head.labels)} labels and is measured in the data's {len(held.labels)}"
+    if _part_of(head, faces) != "crowd" and (faces.label >= 0).any() and faces.labels.labels != held.labels.labels:
+        return f"the data's {len(faces.labels)} labels were carried to the {len(held.labels)} of the {head.name} head"
+    return ""
