@@ -12,16 +12,32 @@ import torch
 
 from ...errors import OptionError, UnknownModelError
 from ...zoo.card import InputSpec
+from .elu5 import Elu5
+from .emoticon import Emoticon
+from .mememoji import Mememoji
+from .minixception import MiniXception
 from .net import Net, linear_heads
+from .plain import PlainNet
 from .residual import ResidualNet
+from .resnet import ResNet18
+from .simple256 import Simple256
+from .vgg import Vgg13
 from .weights import load_trunk, upgrade_keys
 
 __all__ = [
     "BOTH",
     "NETS",
     "Description",
+    "Elu5",
+    "Emoticon",
+    "Mememoji",
+    "MiniXception",
     "Net",
+    "PlainNet",
+    "ResNet18",
     "ResidualNet",
+    "Simple256",
+    "Vgg13",
     "build",
     "describe",
     "freeze_trunk",
@@ -35,6 +51,15 @@ BOTH: Mapping[str, int] = MappingProxyType({"crowd": 8, "fer2013": 7})
 
 NETS: Mapping[str, Callable[..., Net]] = MappingProxyType(
     {
+        "emoticon": Emoticon,
+        "simple256": Simple256,
+        "elu5": Elu5,
+        "mememoji": Mememoji,
+        "mememoji_baseline": partial(Mememoji, layers=1),
+        "minixception": MiniXception,
+        "resnet18": ResNet18,
+        "vgg13": Vgg13,
+        "plain": PlainNet,
         "residual-s": partial(ResidualNet, widths=(32, 64, 128), stem=16),
         "residual": ResidualNet,
         "residual-l": partial(ResidualNet, widths=(64, 128, 272), depths=(2, 3, 3)),
