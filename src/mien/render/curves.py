@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import MissingExtraError, OptionError
 
-__all__ = ["Curves", "draw"]
+__all__ = ["Curves", "dots", "draw"]
 
 Column = NDArray[np.float64]
 
@@ -137,6 +137,60 @@ def draw(runs: Sequence[Curves], *, width: int = 800) -> bytes:
     out = io.BytesIO()
     canvas.print_figure(out, format="png")
     return out.getvalue()
+
+
+def dots(lines: Sequence[tuple[Column, Column]], *, width: int, height: int) -> list[list[tuple[str, int]]]:
+    """Draw lines with Braille dots, for a terminal.
+
+    Parameters
+    ----------
+    lines
+        (x, y) of each, equally long; what is not finite is a gap. All share one range.
+    width, height
+        Of the drawing, characters; each has 2 × 4 dots.
+
+    Returns
+    -------
+    list
+        ``height`` rows from the top, each of ``width`` pairs: a character, and the index of the line that its colour
+        should be, −1 where it is empty. A later line lies over an earlier one.
+
+    Examples
+    --------
+    >>> x = np.arange(5.0)
+    >>> "".join(c for c, _ in dots([(x, x)], width=4, height=1)[0])
+    '⣀⠤⠔⠉'
+    """
+    # The bits of a Braille character by row and column of its dots (Unicode 15, chapter 21.1).
+    bits = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
+    marks, owner = np.zeros((height, width), np.int64), np.full((height, width), -1)
+    x_all, y_all = (np.concatenate([line[k] for line in lines] or [np.empty(0)]) for k in (0, 1))
+    known = np.isfinite(x_all) & np.isfinite(y_all)
+    if known.any():
+        box = [(float(v[known].min()), float(v[known].max())) for v in (x_all, y_all)]
+        for i, (x, y) in enumerate(lines):
+            column, row = _raster(x, y, box, 2 * width, 4 * height)
+            np.bitwise_or.at(marks, (row // 4, column // 2), bits[row % 4, column % 2])
+            owner[row // 4, column // 2] = i
+    cells = zip(marks, owner, strict=True)
+    return [[(chr(0x2800 + int(m)), int(o)) for m, o in zip(*row, strict=True)] for row in cells]
+
+
+def _raster(x: Column, y: Column, box: list[tuple[float, float]], columns: int, rows: int) -> tuple[Any, Any]:
+    """Return the columns and rows of a line's dots: the mean of a column's values, joined unless one is missing."""
+    (left, right), (low, high) = box
+    known = np.isfinite(x) & np.isfinite(y)
+    at = np.rint((np.where(known, x, left) - left) / ((right - left) or 1.0) * (columns - 1)).astype(int)
+    found = [np.empty((2, 0))]
+    for part in np.split(np.arange(len(x)), np.flatnonzero(np.diff(known)) + 1):
+        if len(part) and known[part[0]]:
+            there, place = np.unique(at[part], return_inverse=True)
+            near = np.arange(there[0], there[-1] + 1)
+            means = np.bincount(place, y[part]) / np.bincount(place)
+            found.append(np.stack([near, np.interp(near, there, means)]))
+    column, value = np.concatenate(found, axis=1)
+    row = np.rint((high - value) / ((high - low) or 1.0) * (rows - 1))
+    return column.astype(int), row.astype(int)
 
 
 def _panels(runs: Sequence[Curves]) -> list[_Panel]:

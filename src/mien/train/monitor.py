@@ -217,7 +217,7 @@ class Monitor(Callback):  # type: ignore[misc, unused-ignore]  # lightning may b
         running = self._state["state"] == "running"
         self._state |= {
             "updated": _now(),
-            "epoch": trainer.current_epoch if done is None else done,
+            "epoch": max(self._state["epoch"], trainer.current_epoch if done is None else done),
             "step": step,
             "seconds": round(self._before + now - self._began, 1),
             "best": self._best(trainer),

@@ -40,6 +40,7 @@ __all__ = [
     "list_runs",
     "read_run",
     "read_table",
+    "varying",
 ]
 
 RECIPE, STATE, HISTORY, STEPS = "recipe.json", "state.json", "history.csv", "steps.csv"
@@ -244,7 +245,7 @@ def differences(a: Run, b: Run) -> Differences:
     settings = [(k, first.get(k), second.get(k)) for k in first | second if first.get(k) != second.get(k)]
     left, right = _scores(a), _scores(b)
     scores = [(k, _finite(left.get(k)), _finite(right.get(k))) for k in left | right]
-    return Differences(tuple(settings), tuple(scores))
+    return Differences(tuple(settings), tuple(s for s in scores if s[1:] != (None, None)))
 
 
 def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -260,6 +261,15 @@ def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
         else:
             found[key] = value
     return found
+
+
+def varying(runs: Sequence[Run]) -> list[str]:
+    """Return the settings, dotted, that are not the same in all runs which have them, without names and cards."""
+    seen: dict[str, set[str]] = {}
+    for run in runs:
+        for name, value in flat(run.recipe).items():
+            seen.setdefault(name, set()).add(json.dumps(value, sort_keys=True))
+    return [k for k, values in seen.items() if len(values) > 1 and k != "name" and not k.startswith("card.")]
 
 
 def higher_is_better(metric: str) -> bool:
@@ -317,7 +327,8 @@ def _columns(path: Path, problems: list[str]) -> Table:
     if table and needed not in table:
         problems.append(f"{path.name}: has no column {needed!r}")
         return {}
-    return table
+    counted = np.isfinite(table.get(needed, np.empty(0)))
+    return {k: v[counted] for k, v in table.items()}
 
 
 def _json(path: Path, problems: list[str]) -> dict[str, Any]:
@@ -364,7 +375,10 @@ def _folders(place: Path) -> list[Path]:
 def _below(place: Path, depth: int) -> list[Path]:
     if any((place / mark).is_file() for mark in _MARKS):
         return [place]
-    return [f for child in _folders(place) for f in _below(child, depth - 1)] if depth else []
+    try:
+        return [f for child in _folders(place) for f in _below(child, depth - 1)] if depth else []
+    except OSError:  # a folder that may not be looked into holds no run of ours
+        return []
 
 
 def _scores(run: Run) -> dict[str, float]:
@@ -384,9 +398,3 @@ def _finite(value: float | None) -> float | None:
 
 def _now() -> float:
     return datetime.datetime.now(tz=datetime.UTC).timestamp()
-
-
-def of_one_metric(runs: Sequence[Run]) -> tuple[str, str] | None:
-    """Return the metric and mode that all runs with a best epoch share; None where they differ."""
-    kinds = {(b.metric, b.mode) for b in (r.best for r in runs) if b is not None}
-    return kinds.pop() if len(kinds) == 1 else None
