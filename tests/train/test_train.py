@@ -21,6 +21,7 @@ from mien.models.prepare import prepare
 from mien.train.augment import Augment, mix
 from mien.train.fit import fit
 from mien.train.loader import INPUT, Batches
+from mien.train.targets import make_targets
 
 # Lightning warns of folders that are not empty, of few batches and of its own use of torch.
 pytestmark = [
@@ -99,19 +100,22 @@ def test_nothing_to_train_on_is_named(tmp_path: Path, faces: Path) -> None:
 
 def test_batches_are_prepared_as_every_crop_is(faces: Path) -> None:
     held = split_training(faces, validation=0.1, seed=1).train
-    pictures, crowd, weight, label, _ = next(iter(Batches(held, batch=16, seed=1, epoch=None)))
-    np.testing.assert_array_equal(pictures.numpy(), prepare(held.images[:16], INPUT))
-    np.testing.assert_array_equal(crowd.numpy(), held.crowd()[:16])
-    np.testing.assert_array_equal(weight.numpy(), held.crowd_weight()[:16])
-    np.testing.assert_array_equal(label.numpy().argmax(1), held.label[:16])
+    batch = next(iter(Batches(held, make_targets(held, recipe(), weighted=True), batch=16, seed=1, epoch=None)))
+    np.testing.assert_array_equal(batch.pictures.numpy(), prepare(held.images[:16], INPUT))
+    np.testing.assert_array_equal(batch.weights["crowd"].numpy(), held.crowd_weight()[:16])
+    np.testing.assert_allclose(batch.shares["crowd"].sum(1), 1, atol=1e-6)
+    np.testing.assert_array_equal(batch.shares["crowd"].argmax(1), held.votes[:16, :8].argmax(1))
+    np.testing.assert_array_equal(batch.shares["fer2013"].argmax(1), held.label[:16])
+    assert batch.totals["fer2013"] == 16
 
 
 def test_an_epoch_has_its_own_order_and_every_epoch_the_same_faces(faces: Path) -> None:
     held = split_training(faces, validation=0.1, seed=1).train
+    targets = make_targets(held, recipe(), weighted=True)
 
     def order(epoch: int) -> tuple[np.ndarray, set[int]]:
-        batches = list(Batches(held, batch=8, seed=1, epoch=epoch))
-        return np.concatenate([b[0].numpy() for b in batches]), {b[4] for b in batches}
+        batches = list(Batches(held, targets, batch=8, seed=1, epoch=epoch))
+        return np.concatenate([b.pictures.numpy() for b in batches]), {b.seed for b in batches}
 
     (first, seeds), (again, _), (second, others) = order(0), order(0), order(1)
     np.testing.assert_array_equal(first, again)
