@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from . import metrics
 from .metrics import Estimate
-from .resample import Interval, Values, binned, binned_gap, centred, mean_of, resampled
-from .scores import LabelScores, divergence, label_scores
+from .resample import Interval, Values, binned, binned_gap, centred, mean_of, means_of, resampled
+from .scores import LabelScores, label_scores
 from .truth import Truth
 
 __all__ = ["CrowdScores", "crowd_scores"]
@@ -91,7 +91,15 @@ def crowd_scores(truth: Truth, votes: NDArray[np.float32], scores: Floats, *, be
     held, said, raw = votes[truth.index, :-2], scores[truth.index], before[truth.index]
     target = metrics.ratio(held, held.sum(1, keepdims=True))
     got = target[np.arange(len(said)), said.argmax(1)]
-    apart, bins = divergence(target, said), binned(said, got)
+    bins = binned(said, got)
+    means = means_of(
+        {
+            "divergence": metrics.divergences(target, said),
+            "vote_share": got,
+            "vote_ceiling": target.max(1),
+            "disagreed": target.max(1) < 1,
+        }
+    )
 
     def gap(weights: NDArray[np.float64]) -> Values:
         return {"gap": binned_gap(weights @ bins, len(said))}
@@ -103,16 +111,16 @@ def crowd_scores(truth: Truth, votes: NDArray[np.float32], scores: Floats, *, be
         left_out=int(voted.sum()) - len(truth),
         ties=int(((held == held.max(1, keepdims=True)).sum(1) > 1).sum()),
         ferplus_majority=_majority(votes, scores),
-        divergence=apart.value,
+        divergence=means["divergence"].value,
         vote_calibration_error_before=metrics.vote_calibration_error(target, raw),
         vote_calibration_error_after=metrics.vote_calibration_error(target, said),
-        vote_share=mean_of(got),
-        vote_ceiling=mean_of(target.max(1)),
+        vote_share=means["vote_share"],
+        vote_ceiling=means["vote_ceiling"],
         tagger_agreement=_pair_agreement(held),
-        disagreed=mean_of((target.max(1) < 1).astype(np.float64)),
+        disagreed=means["disagreed"],
         chance=_chance(target),
         intervals={
-            "divergence": (apart.low, apart.high),
+            "divergence": (means["divergence"].low, means["divergence"].high),
             "vote_calibration_error_after": centred(value["gap"], spread["gap"]),
         },
     )

@@ -210,24 +210,13 @@ def ratio(above: Any, below: Any) -> NDArray[np.float64]:
     return out
 
 
-def risk_area(wrong: Floats, order: NDArray[np.intp], weights: Floats | None = None) -> NDArray[np.float64]:
+def risk_area(wrong: Floats, order: NDArray[np.intp]) -> float:
     """Return the area under `risk_curve`: the mean share of errors over all coverages; NaN without cases.
 
     0 is perfect; an order that says nothing about errors gives the share of errors (Geifman and El-Yaniv 2017, arXiv
     1705.08500).
-
-    Parameters
-    ----------
-    weights
-        (..., N) how often each case counts; each once where it is None.
     """
-    if not len(order):
-        return np.full(() if weights is None else weights.shape[:-1], np.nan)
-    held = (np.ones(len(order)) if weights is None else weights)[..., order].astype(np.float64)
-    answered = np.cumsum(held, -1)
-    risk = np.cumsum(held * wrong[order], -1) / np.maximum(answered, 1)
-    area: NDArray[np.float64] = (held * risk).sum(-1) / answered[..., -1]
-    return area
+    return _mean(risk_curve(wrong, order))
 
 
 def resamples(n: int, *, draws: int = DRAWS, seed: int = 0) -> Iterator[NDArray[np.float64]]:

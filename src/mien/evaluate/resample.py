@@ -20,6 +20,7 @@ __all__ = [
     "binned_gap",
     "centred",
     "mean_of",
+    "means_of",
     "resampled",
     "share_of",
 ]
@@ -66,11 +67,16 @@ def centred(value: NDArray[np.float64], spread: NDArray[np.float64]) -> Interval
 
 
 def mean_of(values: Floats) -> Estimate:
-    """Return the mean of values in [0, ∞) over n faces; a mean of 0 or 1 that never varies has Wilson's interval."""
-    column = values.astype(np.float64)[:, None]
-    n = len(column)
-    mean, spread = resampled(lambda weights: {"mean": (weights @ column)[:, 0] / (n or np.nan)}, n)
-    return share_of(mean["mean"], spread["mean"], n)
+    """Return the mean of values (n,) in [0, ∞); one of 0 or 1 is taken for a share, see `share_of`."""
+    return means_of({"mean": values})["mean"]
+
+
+def means_of(values: Mapping[str, Floats]) -> dict[str, Estimate]:
+    """Return `mean_of` for several values (n,) of the same n faces, over the same resamples."""
+    table = np.stack([np.asarray(v, np.float64) for v in values.values()], 1)
+    n = len(table)
+    mean, spread = resampled(lambda weights: {"mean": weights @ table / (n or np.nan)}, n)
+    return {name: share_of(mean["mean"][i], spread["mean"][:, i], n) for i, name in enumerate(values)}
 
 
 def binned(scores: Floats, right: Floats) -> NDArray[np.float64]:

@@ -239,7 +239,8 @@ def _statistics(
         confusion = (weights @ cells).reshape(-1, k, k)
         sums, mean = weights @ bins, weights @ means / (n or np.nan)
         count, said, right = np.moveaxis(sums.reshape(-1, 3, BINS), 1, 0)
-        return _of_confusion(confusion) | {
+        return {
+            **_of_confusion(confusion),
             "top2": mean[:, 0],
             "top3": mean[:, 1],
             "likelihood_loss": mean[:, 2],
@@ -247,8 +248,7 @@ def _statistics(
             "bin_count": count,
             "bin_score": metrics.ratio(said, count),
             "bin_right": metrics.ratio(right, count),
-            "risk_area": metrics.risk_area(wrong, order, weights),
-            "risk": _risk_at(weights[:, order], wrong[order]),
+            **_risks(weights[:, order], wrong[order]),
         }
 
     return statistics
@@ -272,14 +272,21 @@ def _of_confusion(confusion: NDArray[np.float64]) -> dict[str, NDArray[np.float6
     }
 
 
-def _risk_at(weights: NDArray[np.float64], wrong: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the share of errors (B, coverages) among the surest faces; both arguments stand in their order."""
-    if not len(wrong):
-        return np.full((len(weights), len(_COVERAGES)), np.nan)
+def _risks(weights: NDArray[np.float64], wrong: NDArray[np.float64]) -> Values:
+    """Return the share of errors (B, coverages) among the surest faces, and its mean over all coverages, (B,).
+
+    Both arguments stand in the order of `metrics.surest_first`.
+    """
+    n = len(wrong)
+    if not n:
+        nothing = np.full((len(weights), len(_COVERAGES)), np.nan)
+        return {"risk": nothing, "risk_area": nothing[:, 0]}
     answered = np.cumsum(weights, 1)
-    risk = np.cumsum(weights * wrong, 1) / np.maximum(answered, 1)
-    wanted = np.maximum(np.rint(_COVERAGES * len(wrong)), 1)
-    return np.stack([r[np.searchsorted(a, wanted)] for a, r in zip(answered, risk, strict=True)])
+    risk = np.cumsum(weights * wrong, 1)
+    risk /= np.maximum(answered, 1)
+    wanted = np.maximum(np.rint(_COVERAGES * n), 1)
+    at = [r[np.searchsorted(a, wanted)] for a, r in zip(answered, risk, strict=True)]
+    return {"risk": np.stack(at), "risk_area": np.einsum("bn,bn->b", weights, risk) / n}
 
 
 def _classes(labels: LabelSet, confusion: NDArray[np.int64], value: Values, spread: Values) -> tuple[ClassScore, ...]:
