@@ -105,7 +105,7 @@ def vote(classify: Classifier, windows: NDArray[np.uint8]) -> Vote:
     scores = np.asarray(classify(windows.reshape(faces * each, *windows.shape[2:])))
     if scores.ndim != 2 or len(scores) != faces * each:
         raise ShapeError("scores", f"({faces * each}, K), one row a window", scores.shape)
-    mean = scores.reshape(faces, each, -1).sum(1, dtype=np.float64) / each
+    mean = scores.reshape(faces, each, scores.shape[1]).sum(1, dtype=np.float64) / each
     label = mean.argmax(1).astype(np.int64)
     return Vote(mean.astype(np.float32), label, mean[np.arange(faces), label].astype(np.float32))
 
