@@ -238,7 +238,7 @@ DAMAGES = {
     ),
     "few votes": (damaged_votes(FERPLUS + "\nTraining,a,1,2\n"), "line 2: expected usage, name and 10 votes, got 4"),
     "no picture": (damaged_folder("sad/x.jpg", b"text"), r"x\.jpg: not a picture"),
-    "an empty picture": (damaged_folder("sad/x.jpg", b""), r"x\.jpg: not a picture"),
+    "an empty picture": (damaged_folder("sad/x.jpg", b""), r"x\.jpg: the file is empty"),
     "an unknown folder": (damaged_folder("smirk/x.png", png(pictures(1)[0])), "its folder is no label of FER2013"),
     "no Parquet": (lambda f: (f / "faces.parquet").write_bytes(b"text"), r"faces\.parquet: not a Parquet file"),
     "no such column": (damaged_parquet(ferplus=None), "no column ferplus; it has image, label, usage, name"),

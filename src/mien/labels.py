@@ -29,6 +29,7 @@ __all__ = [
     "found_labels",
     "label_set",
     "labels_from",
+    "merges_from",
     "projection",
 ]
 
@@ -212,6 +213,31 @@ def labels_from(text: str) -> LabelSet:
         msg = f"a name is empty in the labels {text!r}; write them as smile,pout,neutral"
         raise OptionError(msg)
     return _named(names)
+
+
+def merges_from(texts: Iterable[str]) -> dict[str, str]:
+    """Return where labels go, of texts such as ``"disgust=angry,contempt=neutral"``.
+
+    Raises
+    ------
+    OptionError
+        If a part is not of that form, or one label goes to two places.
+
+    Examples
+    --------
+    >>> merges_from(["disgust=angry,contempt=neutral", "fear=surprise"])
+    {'disgust': 'angry', 'contempt': 'neutral', 'fear': 'surprise'}
+    """
+    merge: dict[str, str] = {}
+    for part in (part for text in texts for part in text.split(",")):
+        name, equals, place = (word.strip() for word in part.partition("="))
+        if not (name and equals and place):
+            msg = f"{part!r} is no merge; write it as disgust=angry"
+            raise OptionError(msg)
+        if merge.setdefault(name, place) != place:
+            msg = f"{name!r} is merged into {merge[name]!r} and into {place!r}; choose one"
+            raise OptionError(msg)
+    return merge
 
 
 def found_labels(names: Iterable[str]) -> LabelSet:

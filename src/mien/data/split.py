@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..errors import DataError, OptionError
 from .importers import LabelledFaces, read_labelled
 
-__all__ = ["Split", "Unit", "refuse_one_class", "split_training", "units"]
+__all__ = ["Split", "Unit", "refuse_one_class", "split_share", "split_training", "units"]
 
 Unit = Literal["group", "person", "frame"]
 _WHAT: dict[Unit, str] = {"group": "groups of pixel-equal pictures", "person": "persons", "frame": "faces"}
@@ -25,6 +25,64 @@ class Split:
     train: LabelledFaces
     validation: LabelledFaces
     dropped: int
+
+
+def split_share(
+    faces: LabelledFaces, *, held: float, seed: int, by: Unit | None = None
+) -> tuple[LabelledFaces, LabelledFaces]:
+    """Split a set in two with the classes in the same shares, as 9 to 1, whatever its own splits are.
+
+    Parameters
+    ----------
+    faces
+        The set. Faces without a label are split like a class of their own.
+    held
+        The share of the second part, in (0, 1).
+    seed
+        Who goes where is decided by it alone.
+    by
+        What is never divided between the two, see `split_training`.
+
+    Returns
+    -------
+    tuple
+        The larger and the held-out part, each in the order of ``faces``. A class of n faces has ``round(held · n)``
+        held out by frame; by group or person never more, and as many as whole groups or persons allow: exactly as many
+        where enough of them are single faces.
+
+    Raises
+    ------
+    DataError
+        If a part would be empty.
+    OptionError
+        If ``held`` or ``by`` is impossible.
+    """
+    if not 0 < held < 1:
+        msg = f"the held-out share is {held}; it lies between 0 and 1"
+        raise OptionError(msg)
+    inside = _fill(faces.label + 1, units(faces, by), held, np.random.default_rng(seed))
+    if inside.all() or not inside.any():
+        msg = f"a share of {held} of {len(faces)} faces, held out by {by or _usual(faces)}, leaves an empty split"
+        raise DataError(msg)
+    return faces[~inside], faces[inside]
+
+
+def _fill(
+    klass: NDArray[np.int64], unit: NDArray[np.int64], share: float, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Take whole units in random order as long as no class gets more than its share."""
+    room = np.round(np.bincount(klass) * share).astype(np.int64)
+    _, number = np.unique(unit, return_inverse=True)
+    order = np.argsort(number, kind="stable")
+    members = np.split(order, np.flatnonzero(np.diff(number[order])) + 1)
+    inside = np.zeros(len(klass), bool)
+    for i in rng.permutation(len(members)):
+        rows = members[i]
+        wanted = np.bincount(klass[rows], minlength=len(room))
+        if (wanted <= room).all():
+            room -= wanted
+            inside[rows] = True
+    return inside
 
 
 def split_training(data: str | Path | LabelledFaces, *, validation: float, seed: int, by: Unit | None = None) -> Split:
