@@ -109,14 +109,14 @@ def test_our_own_nets_have_at_most_five_million_parameters(name: str) -> None:
     assert sum(p.numel() for p in build(name).parameters()) <= 5_000_000
 
 
-@pytest.mark.parametrize("name", [n for n in NETS if build(n).any_size])
+@pytest.mark.parametrize("name", [d.name for d in describe() if d.any_size])
 @pytest.mark.parametrize("size", [40, 33])
 def test_nets_that_end_in_a_mean_take_other_sizes(name: str, size: int) -> None:
     net = seeded(name).eval()
     assert net(torch.zeros(2, 1, size, size))[0].shape == (2, 8)
 
 
-@pytest.mark.parametrize("name", [n for n in NETS if not build(n).any_size])
+@pytest.mark.parametrize("name", [d.name for d in describe() if not d.any_size])
 def test_nets_that_end_in_dense_layers_name_their_size(name: str) -> None:
     net = build(name)
     side, channels = net.input.width, 1 if net.input.colour == "grey" else 3
@@ -204,7 +204,7 @@ def test_elu5_has_exactly_the_published_parameters() -> None:
     assert [kind for kind, *_ in found] == [*block * 5, "Flatten", *dense[:-1]]
     assert {p for kind, p, _ in found if kind == "Dropout"} == {net.dropout.p} == {0.5}
     # he_normal: variance 2 over what a unit sees.
-    weight = net.trunk[8].weight
+    weight = net.trunk[8].weight.detach()
     assert float(weight.std()) == pytest.approx((2 / (9 * 32)) ** 0.5, rel=0.05)
 
 

@@ -69,11 +69,15 @@ NETS: Mapping[str, Callable[..., Net]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """A line of the list of networks; ``parameters`` are those that are trained."""
+    """A line of the list of networks.
+
+    ``parameters`` counts those that are trained; ``any_size`` says whether pictures of other sizes than ``input`` fit.
+    """
 
     name: str
     parameters: int
     input: InputSpec
+    any_size: bool
     source: str
 
 
@@ -118,7 +122,7 @@ def describe(heads: Mapping[str, int] = MappingProxyType({"labels": 7})) -> list
     with torch.device("meta"):  # shapes without numbers
         built = {name: build(name, heads) for name in NETS}
     return [
-        Description(name, sum(p.numel() for p in net.parameters()), net.input, net.source)
+        Description(name, sum(p.numel() for p in net.parameters()), net.input, net.any_size, net.source)
         for name, net in built.items()
     ]
 
