@@ -1,5 +1,6 @@
 """Faces and a short run that the tests of training share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tiny import recipe
 
+from mien.train import monitor
 from mien.train.fit import fit
 
 
@@ -46,3 +48,11 @@ def run(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     fit(recipe(), faces, folder, progress=False)
     return folder
+
+
+@pytest.fixture(scope="module")
+def undrawn() -> Iterator[None]:
+    """No curves and no TensorBoard: they take longer than the training of a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(monitor, "find_spec", lambda _: None)
+        yield

@@ -9,9 +9,9 @@ import pytest
 pytest.importorskip("torch")
 
 from mien.errors import OptionError, SourceNotFoundError
+from mien.labels import EIGHT, SEVEN, SIX
 from mien.train.augment import Augment
 from mien.train.nets import NETS
-from mien.labels import EIGHT, SEVEN, SIX
 from mien.train.recipe import PLAIN, Optim, Recipe, Stage, plain_recipe, read_recipe, recipe_of
 
 RECIPES = Path(__file__).parents[2] / "recipes"

@@ -156,8 +156,9 @@ class FacesData(lightning.LightningDataModule):  # type: ignore[misc, unused-ign
         super().__init__()
         faces = data if isinstance(data, LabelledFaces) else read_labelled(data)
         self.problems = faces.problems
-        by: Any = None if recipe.split_by == "auto" else recipe.split_by
-        split = split_training(relabelled(faces, recipe), validation=recipe.validation, seed=recipe.seed, by=by)
+        split = split_training(
+            relabelled(faces, recipe), validation=recipe.validation, seed=recipe.seed, by=recipe.split_by
+        )
         if limit is not None:
             train, held = (p[stratified(p, limit, seed=recipe.seed)] for p in (split.train, split.validation))
             split = Split(train, held, split.dropped)

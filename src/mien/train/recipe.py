@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from ..data.split import Unit
 from ..errors import MienError, OptionError, SourceNotFoundError
 from ..labels import EIGHT, SEVEN, LabelSet, labels_from
 from .augment import Augment
@@ -73,12 +74,12 @@ class Stage:
     mixup: float | None = None
 
 
-_CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+_CHOICES: Mapping[str, tuple[str | None, ...]] = MappingProxyType(
     {
         "targets": ("labels", "votes"),
         "class_weights": ("none", "balanced"),
         "sampler": ("shuffle", "balanced"),
-        "split_by": ("auto", "group", "person", "frame"),
+        "split_by": (None, "group", "person", "frame"),
         "mode": ("auto", "min", "max"),
         "optim.kind": ("sgd", "adam", "adamw"),
         "optim.schedule": ("trapezoid", "cosine", "onecycle", "plateau", "constant"),
@@ -145,8 +146,8 @@ class Recipe:
         The share of Training, whole groups together, that is held out to choose and to calibrate; test splits choose
         nothing.
     split_by
-        What is never parted by that: pixel-equal pictures (``group``), a ``person``, or nothing (``frame``); ``auto``:
-        persons where they are known.
+        What is never parted by that: pixel-equal pictures (``group``), a ``person``, or nothing (``frame``);
+        None: persons where they are known, else pictures.
     crowd_weight, fer2013_weight
         What the losses of the two heads count.
     smoothing
@@ -182,7 +183,7 @@ class Recipe:
     seed: int = 1
     precision: str = "bf16-mixed"
     validation: float = 0.05
-    split_by: str = "auto"
+    split_by: Unit | None = None
     crowd_weight: float = 1.0
     fer2013_weight: float = 1.0
     smoothing: float = 0.1
@@ -198,7 +199,7 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
             if self._part(name) not in choices:
-                self._refuse(name, f"choose from {', '.join(choices)}")
+                self._refuse(name, f"choose from {', '.join(c for c in choices if c)}")
         impossible = {
             "epochs": self.epochs < 1,
             "batch": self.batch < 1,
@@ -368,6 +369,7 @@ _KINDS: Mapping[str, tuple[str, tuple[type, ...]]] = MappingProxyType(
         "float | None": ("a number", (int, float, type(None))),
         "bool": ("true or false", (bool,)),
         "str": ("a text", (str,)),
+        "Unit | None": ("a text", (str, type(None))),
         "str | tuple[str, ...]": ("a text, or a list of texts", (str, list, tuple)),
         "tuple[str, ...]": ("a list of texts", (list, tuple)),
         "Mapping[str, str]": ("a table of texts", (Mapping,)),
