@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from mien.errors import MienError, OptionError, UnknownLabelError
 from mien.labels import (
     EIGHT,
+    EMOTICON_SIGNS,
     EMOTICONS,
     FIVE,
     LABEL_SETS,
@@ -17,7 +18,10 @@ from mien.labels import (
     THREE,
     LabelSet,
     canonical,
+    found_labels,
     label_set,
+    labels_from,
+    merges_from,
     projection,
 )
 
@@ -90,6 +94,7 @@ def test_unknown_names_are_answered_with_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize(("source", "target"), PAIRS, ids=lambda s: s.name)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_projections_keep_probability_mass(source: LabelSet, target: LabelSet, data: st.DataObject) -> None:
     scores = data.draw(arrays(np.float64, (3, len(source)), elements=st.floats(0, 1)))
@@ -143,3 +148,97 @@ def test_a_projection_reads_other_spellings() -> None:
 def test_a_label_without_a_place_is_an_error_that_names_it(target: LabelSet) -> None:
     with pytest.raises(MienError, match="unknown label 'angry'; choose one of: happy"):
         projection(EIGHT, target)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "labels"),
+    [
+        ("six", "six", SIX.labels),
+        ("smile, pout,neutral", "custom", ("smile", "pout", "neutral")),
+        ("angry,happy,sad,surprise,neutral", "five", FIVE.labels),
+        ("happy,angry", "custom", ("happy", "angry")),
+        ("emoticons", "emoticons", EMOTICONS.labels),
+    ],
+)
+def test_a_user_names_a_label_set(text: str, name: str, labels: tuple[str, ...]) -> None:
+    assert labels_from(text) == LabelSet(name, labels)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("sixteen", "unknown label set 'sixteen'; choose one of: eight, .*, or name labels, with commas"),
+        ("", "unknown label set ''"),
+        ("smile,,pout", "a name is empty in the labels 'smile,,pout'"),
+        ("smile,pout,smile", "names a label twice"),
+    ],
+)
+def test_what_is_no_label_set_is_said(text: str, words: str) -> None:
+    with pytest.raises(MienError, match=words):
+        labels_from(text)
+
+
+def test_seventeen_emoticons_each_with_its_sign() -> None:
+    assert len(EMOTICONS) == len(set(EMOTICON_SIGNS.values())) == 17
+    assert tuple(EMOTICON_SIGNS) == EMOTICONS.labels
+    assert all(sign.isascii() and " " not in sign for sign in EMOTICON_SIGNS.values())
+
+
+def test_found_labels_are_ours_first_then_numbers_then_words() -> None:
+    found = found_labels(["pout", "10", "Contempt", "2", "anger", "Angry", "Smirk", "smirk"])
+    assert found.labels == ("angry", "contempt", "2", "10", "pout", "Smirk")
+    assert found_labels(SEVEN.labels[::-1]) is SEVEN
+    assert found_labels(["happiness", *SEVEN]) is SEVEN
+
+
+@settings(max_examples=30)
+@given(st.lists(st.sampled_from([*EIGHT, "Anger", "JOY", "3", "12", "pout", "Pout"]), min_size=2))
+def test_found_labels_do_not_depend_on_the_order_and_hold_every_name(names: list[str]) -> None:
+    if len({canonical(n) for n in names}) < 2:
+        with pytest.raises(OptionError, match="at least two"):
+            found_labels(names)
+        return
+    found = found_labels(names)
+    assert found == found_labels(reversed(names))
+    assert all(name in found for name in names)
+    assert len(found) == len({canonical(n) for n in names})
+
+
+def test_merges_are_read_from_text() -> None:
+    assert merges_from(["disgust=angry, contempt = neutral", "fear=surprise"]) == {
+        "disgust": "angry",
+        "contempt": "neutral",
+        "fear": "surprise",
+    }
+    assert merges_from([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("disgust", "'disgust' is no merge; write it as disgust=angry"),
+        ("disgust=", "'disgust=' is no merge"),
+        ("a=b,,c=d", "'' is no merge"),
+        ("a=b,a=c", "'a' is merged into 'b' and into 'c'"),
+    ],
+)
+def test_what_is_no_merge_is_said(text: str, words: str) -> None:
+    with pytest.raises(OptionError, match=words):
+        merges_from([text])
+
+
+def test_a_merge_comes_before_the_place_of_the_same_name() -> None:
+    moods = LabelSet("moods", ("bad", "happy", "neutral", "sad"))
+    merge = {"Anger": "bad", "disgust": "bad", "fear": "bad", "sad": "bad", "surprise": "happy"}
+    assert projection(SEVEN, moods, merge).argmax(1).tolist() == [0, 0, 0, 1, 0, 1, 2]
+
+
+def test_a_dropped_label_goes_nowhere() -> None:
+    matrix = projection(SEVEN, FIVE, {"disgust": "angry"}, drop=("disgust", "fearful"))
+    assert matrix.sum(1).tolist() == [1, 0, 0, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("options", [{"merge": {"smirk": "happy"}}, {"merge": {"sad": "smirk"}}, {"drop": ["smirk"]}])
+def test_a_merge_or_drop_of_an_unknown_label_is_an_error(options: dict[str, object]) -> None:
+    with pytest.raises(UnknownLabelError, match="'smirk'"):
+        projection(SEVEN, FIVE, **options)
