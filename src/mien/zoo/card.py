@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import ModelError
 from ..labels import LabelSet
 
-__all__ = ["Head", "InputSpec", "ModelCard", "Score", "read_card"]
+__all__ = ["Change", "Head", "InputSpec", "ModelCard", "Score", "read_card"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +61,22 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What became of a measure when the weights were quantised: over how many faces (0: none), before and after."""
+
+    what: str
+    n: int
+    before: float
+    after: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
     """A model: where its bytes come from, what goes in, what comes out, how good it is, who may use it.
 
     ``file`` is a path inside the package, inside an installed dependency (``package:path``), or a name in the model
     store; ``sha256`` is that of the file. ``heads`` are the answers of an expression model in their order; ``labels``
-    are those of the first.
+    are those of the first. ``changes`` is what quantising cost and brought.
     """
 
     name: str
@@ -87,6 +97,7 @@ class ModelCard:
     heads: tuple[Head, ...] = ()
     temperatures: tuple[tuple[str, float], ...] = ()
     scores: tuple[Score, ...] = ()
+    changes: tuple[Change, ...] = ()
     notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
@@ -113,6 +124,7 @@ def read_card(path: str | Path) -> ModelCard:
             table["labels"] = _label_set(table["labels"])
         table["heads"] = tuple(Head(str(h["name"]), _label_set(h["labels"])) for h in table.get("heads", ()))
         table["scores"] = tuple(Score(**s) for s in table.get("scores", ()))
+        table["changes"] = tuple(Change(**c) for c in table.get("changes", ()))
         table["temperatures"] = tuple((str(k), float(v)) for k, v in table.get("temperatures", ()))
         table["notes"] = tuple(table.get("notes", ()))
         return ModelCard(**table)
