@@ -27,6 +27,7 @@ __all__ = ["runs"]
 
 _STYLES = {"running": "green", "failed": "red", "interrupted": "yellow", "stopped": "yellow"}
 _COLUMNS = ("name", "state", "net", "epoch", "best", "accuracy", "parameters", "time", "faces/s", "left", "when")
+_SPARED = ("parameters", "faces/s", "when", "net", "time", "accuracy")
 _RIGHT = frozenset({"epoch", "parameters", "time", "faces/s", "left"})
 _LINES = ("blue", "bright_yellow", "magenta", "cyan", "green")
 _HEIGHT = 4
@@ -104,7 +105,8 @@ def _list(found: list[Run], root: Path, show: Sequence[str], *, as_json: bool) -
         answer({"runs": [r.as_dict() for r in ours], "not_runs": foreign})
         return
     if ours:
-        table_console().print(_table(ours, show))
+        console = table_console()
+        console.print(_table(ours, show, console.width))
     else:
         note(f"no run in {root}; `mien train` makes one")
     if foreign:
@@ -114,26 +116,36 @@ def _list(found: list[Run], root: Path, show: Sequence[str], *, as_json: bool) -
             note(f"{run.name}: {problem}")
 
 
-def _table(found: list[Run], show: Sequence[str]) -> Table:
-    """Return a row a run; what no run has is left out."""
+def _table(found: list[Run], show: Sequence[str], width: int) -> Table:
+    """Return a row a run, with the columns that fit; what no run has is left out."""
     settings = {s: [_short(flat(r.recipe).get(s, "–")) for r in found] for s in show}
-    columns = {k: [cells[i] for cells in map(_cells, found)] for i, k in enumerate(_COLUMNS)} | settings
-    varied = [] if show else varying(found)[:4]
-    if varied:
-        columns["settings that differ"] = [_settings(run, varied) for run in found]
-    columns = {k: v for k, v in columns.items() if set(v) != {"–"} or k in settings}
+    columns = {k: [cells[i] for cells in map(_cells, found)] for i, k in enumerate(_COLUMNS)}
+    columns = {k: v for k, v in columns.items() if set(v) != {"–"}} | settings
+    columns = _fitting(columns, width)
+    varied = [s for s in varying(found) if s != "net"][:4]
+    differing = {"settings": [_settings(run, varied) for run in found]}
+    if varied and not show and min(_wide(columns | differing), _wide(columns) + 24) <= width:
+        columns |= differing
     table = Table(box=None, pad_edge=False)
     for head in columns:
-        table.add_column(
-            head,
-            justify="right" if head in _RIGHT else "left",
-            overflow="fold",
-            no_wrap=head in _COLUMNS and head != "name",
-        )
+        kept = head in _COLUMNS and head != "name"
+        table.add_column(head, justify="right" if head in _RIGHT else "left", overflow="fold", no_wrap=kept)
     for i, run in enumerate(found):
         row = {k: v[i] for k, v in columns.items()}
         table.add_row(*(Text(v, style=_STYLES.get(run.state, "") if k == "state" else "") for k, v in row.items()))
     return table
+
+
+def _fitting(columns: dict[str, list[str]], width: int) -> dict[str, list[str]]:
+    """Leave out what can be spared until the others fit."""
+    for spared in _SPARED:
+        if _wide(columns) > width:
+            columns = {k: v for k, v in columns.items() if k != spared}
+    return columns
+
+
+def _wide(columns: dict[str, list[str]]) -> int:
+    return sum(max(map(len, [k, *v])) + 2 for k, v in columns.items())
 
 
 def _settings(run: Run, names: Sequence[str]) -> str:
@@ -163,7 +175,7 @@ def _whole(run: Run, *, as_json: bool) -> None:
         answer(run.as_dict())
         return
     console = table_console()
-    console.print(_table([run], []))
+    console.print(_table([run], [], console.width))
     table = Table(box=None, pad_edge=False)
     table.add_column("setting")
     table.add_column("value", overflow="fold")
@@ -289,6 +301,8 @@ def _block(run: Run, width: int) -> list[RenderableType]:
         title.append(f"  {error}", style="red")
     grid = Table.grid(expand=False, padding=(0, 2))
     each = max((width - 6) // 3, 12)
+    for _ in range(3):
+        grid.add_column(width=each)
     grid.add_row(*(_plot(name, lines, each) for name, lines in _plots(run)))
     return [title, grid, Text()]
 

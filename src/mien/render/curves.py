@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -176,21 +177,33 @@ def dots(lines: Sequence[tuple[Column, Column]], *, width: int, height: int) -> 
     return [[(chr(0x2800 + int(m)), int(o)) for m, o in zip(*row, strict=True)] for row in cells]
 
 
-def _raster(x: Column, y: Column, box: list[tuple[float, float]], columns: int, rows: int) -> tuple[Any, Any]:
+def _raster(
+    x: Column, y: Column, box: list[tuple[float, float]], columns: int, rows: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the columns and rows of a line's dots: the mean of a column's values, joined unless one is missing."""
     (left, right), (low, high) = box
     known = np.isfinite(x) & np.isfinite(y)
     at = np.rint((np.where(known, x, left) - left) / ((right - left) or 1.0) * (columns - 1)).astype(int)
-    found = [np.empty((2, 0))]
+    found: list[tuple[int, int]] = []
     for part in np.split(np.arange(len(x)), np.flatnonzero(np.diff(known)) + 1):
         if len(part) and known[part[0]]:
             there, place = np.unique(at[part], return_inverse=True)
             near = np.arange(there[0], there[-1] + 1)
-            means = np.bincount(place, y[part]) / np.bincount(place)
-            found.append(np.stack([near, np.interp(near, there, means)]))
-    column, value = np.concatenate(found, axis=1)
-    row = np.rint((high - value) / ((high - low) or 1.0) * (rows - 1))
-    return column.astype(int), row.astype(int)
+            means = np.interp(near, there, np.bincount(place, y[part]) / np.bincount(place))
+            row = np.rint((high - means) / ((high - low) or 1.0) * (rows - 1)).astype(int)
+            found += _joined(near.tolist(), row.tolist())
+    dotted = np.array(found, np.int64).reshape(-1, 2)
+    return dotted[:, 0], dotted[:, 1]
+
+
+def _joined(columns: list[int], rows: list[int]) -> list[tuple[int, int]]:
+    """Return the dots of a line through one row a column; where it is steep, half of the way is in each column."""
+    found = list(zip(columns, rows, strict=True))
+    for (column, row), (following, other) in pairwise(found.copy()):
+        middle, step = (row + other) // 2, 1 if other > row else -1
+        found += [(column, r) for r in range(row, middle, step)]
+        found += [(following, r) for r in range(other, middle - step, -step)]
+    return found
 
 
 def _panels(runs: Sequence[Curves]) -> list[_Panel]:
@@ -254,16 +267,17 @@ def _pair(axes: Any, run: Curves, metric: str, colour: str, *, noted: bool) -> b
         if np.isfinite(y).any():
             axes.plot(x, y, color=colour, **style)
             alone = _alone(y)
-            axes.plot(x[alone], y[alone], "o", markersize=3, color=colour, alpha=style.get("alpha", 1))
+            axes.plot(x[alone], y[alone], "o", markersize=3, color=colour, clip_on=False)
             drawn = True
     x, y = run.series(f"val_{metric}")
     at = [] if run.best is None else np.flatnonzero((x == run.best) & np.isfinite(y)).tolist()
     for i in at:
         if noted:
             axes.axvline(x[i], color="#999999", linewidth=0.8, linestyle=":", zorder=1)
-        axes.plot(x[i], y[i], "o", markersize=7, markerfacecolor="white", markeredgecolor=colour, markeredgewidth=1.8)
+        ring = {"markersize": 7, "markerfacecolor": "white", "markeredgecolor": colour, "markeredgewidth": 1.8}
+        axes.plot(x[i], y[i], "o", clip_on=False, zorder=4, **ring)
         if noted:
-            _note(axes, float(x[i]), float(y[i]), colour, share=i / max(len(x) - 1, 1))
+            _note(axes, float(x[i]), float(y[i]), colour, share=1.0 if len(x) == 1 else i / (len(x) - 1))
     return drawn
 
 
@@ -282,9 +296,10 @@ def _learning_rate(axes: Any, run: Curves, colour: str) -> bool:
     if not np.isfinite(y).any():
         x, y = run.series("lr")
     axes.plot(x, y, color=colour, linewidth=1.3)
-    axes.plot(x[_alone(y)], y[_alone(y)], "o", markersize=3, color=colour)
+    axes.plot(x[_alone(y)], y[_alone(y)], "o", markersize=3, color=colour, clip_on=False)
     axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 3), useMathText=True)
     axes.yaxis.get_offset_text().set_fontsize(8)
+    axes.yaxis.set_offset_position("right")  # the title stands at the left
     axes.set_ylim(bottom=0)
     return bool(np.isfinite(y).any())
 
@@ -297,10 +312,13 @@ def _alone(y: Column) -> NDArray[np.bool_]:
 
 
 def _limits(axes: Any, panel: _Panel, runs: Sequence[Curves]) -> None:
-    """Let the epochs decide the range: a single step's loss may be anywhere."""
+    """Let the epochs decide the range, and most of the steps: a single one may be anywhere."""
     names = [f"{part}_{metric}" for metric in panel.metrics for part in ("train", "val")]
     values = np.concatenate([run.series(n)[1] for run in runs for n in names])
     values = values[np.isfinite(values)]
+    steps = runs[0].over_steps("loss")[1] if panel.metrics == ("loss",) and len(runs) == 1 else np.empty(0)
+    if np.isfinite(steps).any():
+        values = np.append(values, np.nanpercentile(steps, (5, 95)))
     margin = 0.12 * (float(np.ptp(values)) or abs(float(values[0])) or 1.0)
     axes.set_ylim(values.min() - margin, values.max() + margin)
 
@@ -313,9 +331,11 @@ def _range(axes: Any, runs: Sequence[Curves]) -> None:
     last = max((float(e.max()) for e in ends), default=0.0)
     steps = [x for run in runs if len(x := run.over_steps("loss")[0])]
     last = max([last, *(float(x.max()) for x in steps)])
-    first = -1.0 if len(runs) == 1 and steps and last < 30 else 0.0
-    axes.set_xlim(first, max(last, first + 1) + 0.02 * max(last, 1))
+    first = -1.0 if steps and last < 30 else 0.0
+    margin = 0.02 * max(last, 1)
+    axes.set_xlim(first if first else -margin, max(last, first + 1) + margin)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=12, integer=True))
+    axes.xaxis.set_major_formatter(lambda x, _: f"{x:.0f}" if x >= 0 else "")
 
 
 def _heads(axes: Any, metrics: tuple[str, ...]) -> None:
