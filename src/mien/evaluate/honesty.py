@@ -241,17 +241,17 @@ def _person_gap(scored: _Scored, shared: NDArray[np.bool_], new: NDArray[np.bool
     gap = metrics.Estimate(float("nan"), float("nan"), float("nan"), len(ours))
     if len(ours) and len(theirs):
         # The faces of one person are no independent cases, so whole persons are drawn.
-        first, second = (_resampled(right[p], scored.faces.person[p]) for p in parts)
+        first, second = (_resampled(right[p], scored.faces.person[p], seed) for seed, p in enumerate(parts))
         low, high = np.percentile(first - second, [2.5, 97.5])
         gap = metrics.Estimate(float(ours.mean() - theirs.mean()), float(low), float(high), len(ours))
     return _sentence(ours, theirs, gap, "new persons", ", resampling persons")
 
 
-def _resampled(right: NDArray[np.bool_], person: NDArray[np.str_]) -> NDArray[np.float64]:
+def _resampled(right: NDArray[np.bool_], person: NDArray[np.str_], seed: int) -> NDArray[np.float64]:
     """Return the accuracy (draws,) of resamples of whole persons."""
     _, index = np.unique(person, return_inverse=True)
     n, hits = np.bincount(index), np.bincount(index, right)
-    drawn = np.random.default_rng(0).integers(0, len(n), (_DRAWS, len(n)))
+    drawn = np.random.default_rng(seed).integers(0, len(n), (_DRAWS, len(n)))
     found: NDArray[np.float64] = hits[drawn].sum(1) / n[drawn].sum(1)
     return found
 
