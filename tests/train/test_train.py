@@ -1,5 +1,6 @@
 """Training, from pictures to a checkpoint."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -13,15 +14,19 @@ pytest.importorskip("onnx")
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from tiny import recipe, weights
+from tiny import TINY, recipe, weights
 
 from mien.data.split import split_training
 from mien.errors import DataError, ResumeError
 from mien.models.prepare import prepare
+from mien.train import monitor
 from mien.train.augment import Augment, mix
 from mien.train.fit import fit
 from mien.train.loader import INPUT, Batches
+from mien.train.nets import NETS
+from mien.train.recipe import plain_recipe
 from mien.train.targets import make_targets
+from mien.train.trained import open_net
 
 # Lightning warns of folders that are not empty, of few batches and of its own use of torch.
 pytestmark = [
@@ -149,3 +154,17 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path: Path, faces: Pa
     assert len(moved) > len(straight) / 2
     for name, value in straight.items():
         torch.testing.assert_close(broken[name], value, atol=1e-5, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_every_net_trains(name: str, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(monitor, "find_spec", lambda _: None)  # no curves: they take longer than the training
+    options = TINY if name == "residual" else {}
+    plan = plain_recipe(name, settings=["epochs=2", "batch=8", "precision='32-true'", "labels='three'", "smoothing=0"])
+    fit(dataclasses.replace(plan, net_options=options), faces, tmp_path, limit=16, progress=False)
+    header, *epochs = [row.split(",") for row in (tmp_path / "history.csv").read_text(encoding="utf-8").splitlines()]
+    assert len(epochs) == 2
+    assert all(np.isfinite([float(e[header.index(c)]) for c in ("train_loss", "val_loss")]).all() for e in epochs)
+    moved = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert moved["global_step"] == 4
+    assert open_net(tmp_path)[0].net == name
