@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from .. import __version__
-from . import analyze, demo, evaluate, models, train
+from . import analyze, compare, data, demo, evaluate, explain, export, features, models, runs, sweep, train
 
 __all__ = ["app", "run"]
 
@@ -35,12 +35,22 @@ def _main(
     pass
 
 
-app.command("analyze")(analyze.analyze)
-app.command("demo")(demo.demo)
-app.command("models")(models.models)
-app.command("evaluate")(evaluate.evaluate)
-app.command("train")(train.train)
-app.command("export")(train.export)
+for _command in (
+    analyze.analyze,
+    demo.demo,
+    models.models,
+    data.data,
+    train.train,
+    runs.runs,
+    sweep.sweep,
+    export.export,
+    evaluate.evaluate,
+    compare.compare,
+    explain.explain,
+    features.features,
+    features.svm,
+):
+    app.command(_command.__name__)(_command)
 
 
 def run() -> None:
