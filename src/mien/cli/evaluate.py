@@ -1,84 +1,163 @@
-"""`mien evaluate`: how good a model is."""
+"""`mien evaluate`: how good a model is, and how far its scores can be trusted."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from ..evaluate.metrics import Estimate
-from ..evaluate.run import LabelScores, PartScores, Report
-from ..evaluate.run import evaluate as judge
-from .console import answer, errors, meter, table_console
+from ..evaluate import report as written
+from ..evaluate.crowd import CrowdScores
+from ..evaluate.judgement import Judgement, judge
+from ..evaluate.report_tables import Number, headlines, number, overall, tables_about_data
+from ..evaluate.report_tables import Table as Content
+from ..evaluate.run import PartScores, measure
+from ..evaluate.scores import LabelScores
+from .console import answer, errors, meter, note, table_console
+from .opening import open_model
 
 __all__ = ["evaluate"]
 
+_TITLES = {"fer2013": "FER2013 seven", "labels": "labels", "crowd": "crowd's first choice, eight"}
+
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A bundled model, or an .onnx file with its card.")],
-    data: Annotated[Path, typer.Argument(help="FER2013 in any public form: a folder or a file.")],
-    split: Annotated[str, typer.Option(help="Training, PublicTest or PrivateTest.")] = "PublicTest",
+    model: Annotated[str, typer.Argument(help="A bundled model, an .onnx file with its card, or a training run.")],
+    data: Annotated[Path, typer.Argument(help="Labelled faces in any form that training takes: a folder or a file.")],
+    split: Annotated[
+        str | None,
+        typer.Option(help="The split to measure on; else PublicTest, test, validation or val, else all faces."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write report.html, report.md and report.json into this folder.")
+    ] = None,
+    by: Annotated[
+        list[str] | None, typer.Option(help="Compare groups by these columns of the data, such as sex,age.")
+    ] = None,
+    checks: Annotated[
+        bool, typer.Option("--checks/--no-checks", help="Look for leaks, for answers that vary, and move the box.")
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Score both heads of an expression model, with n and 95 % intervals, duplicates dropped and not."""
+    """Score every head of an expression model, with n, chance and 95 % intervals, and check whether that is honest.
+
+    What the checks find stands before the scores.
+    """
     with errors():
-        started = time.monotonic()
-        with meter(shown=not as_json, unit="faces") as (bar, task):
-
-            def tell(done: int, total: int) -> None:
-                if bar:
-                    rate = f"{done / max(time.monotonic() - started, 1e-6):.0f}"
-                    bar.update(task, description=split, completed=done, total=total, rate=rate)
-
-            report = judge(model, data, split=split, progress=tell)
+        if out is not None:
+            written.prepare(out)
+        found = _judged(model, data, split, _columns(by or []), checks=checks, quiet=as_json)
+        files = written.write(found, out) if out is not None else ()
         if as_json:
-            answer(report.as_dict())
+            answer(found.as_dict())
         else:
-            _show(report)
+            _show(found)
+        for file in files:
+            note(f"{file}")
 
 
-def _show(report: Report) -> None:
-    console = table_console()
-    console.print(f"{report.model} on {report.data} {report.split}", highlight=False)
+def _columns(texts: Sequence[str]) -> list[str]:
+    return [name.strip() for text in texts for name in text.split(",") if name.strip()]
+
+
+def _judged(model: str, data: Path, split: str | None, by: Sequence[str], *, checks: bool, quiet: bool) -> Judgement:
+    started = time.monotonic()
+    with meter(shown=not quiet, unit="faces") as (bar, task):
+
+        def tell(done: int, total: int) -> None:
+            if bar:
+                rate = f"{done / max(time.monotonic() - started, 1e-6):.0f}"
+                bar.update(task, description="reading", completed=done, total=total, rate=rate)
+
+        def say(word: str) -> None:
+            if bar:
+                bar.update(task, description=word)
+
+        measured = measure(open_model(model), data, split=split, progress=tell)
+        return judge(measured, checks=checks, by=by, tell=say)
+
+
+def _show(found: Judgement) -> None:
+    report, console = found.measurement.report, table_console()
+    console.print(f"{escape(report.model)} on {escape(report.data)} {escape(report.split)}", highlight=False)
+    console.print(escape(overall(found)), highlight=False)
+    for line in headlines(found):
+        console.print(f"{line.state}: {escape(line.title)}: {escape(line.text)}", highlight=False)
     for title, part in (("as given", report.as_given), ("de-duplicated", report.deduplicated)):
         console.print(_scores(title, part))
-    for note in report.notes:
-        console.print(f"note: {note}", highlight=False)
+    for table in tables_about_data(found):
+        _print(console, table)
+
+
+def _print(console: Console, content: Content) -> None:
+    table = Table(box=None, pad_edge=False, title=escape(content.title), title_justify="left")
+    for i, column in enumerate(content.columns):
+        table.add_column(escape(column), justify="right" if i else "left")
+    for row in content.rows:
+        table.add_row(*(escape(_text(cell)) for cell in row))
+    console.print(table)
+
+
+def _text(cell: str | Number) -> str:
+    if isinstance(cell, str):
+        return cell
+    return f"{cell.value} ({cell.interval})" if cell.interval else cell.value
 
 
 def _scores(title: str, part: PartScores) -> Table:
     table = Table(box=None, pad_edge=False, title=f"{title}, {part.n} faces", title_justify="left")
     table.add_column("score")
-    for head in ("value", "95 % interval", "n"):
+    for head in ("value", "95 % interval", "n", "chance"):
         table.add_column(head, justify="right")
-    if part.fer2013:
-        _against(table, "FER2013 seven", part.fer2013)
+    for name, scores in part.heads().items():
+        _against(table, _TITLES[name], scores)
     if part.crowd:
-        _against(table, "crowd's first choice, eight", part.crowd.first_choice)
-        majority = part.crowd.ferplus_majority
-        table.add_row("FER+ majority, eight: accuracy", *_cells(majority))
-        table.add_row(
-            "crowd: KL to the votes, nats", f"{part.crowd.divergence:.3f}", "", str(part.crowd.first_choice.n)
-        )
-        before, after = part.crowd.vote_calibration_error_before, part.crowd.vote_calibration_error_after
-        table.add_row("crowd: calibration error to the votes, before → after", f"{before:.3f} → {after:.3f}")
+        _votes(table, part.crowd)
     return table
 
 
-def _cells(estimate: Estimate) -> tuple[str, str, str]:
-    return f"{estimate.value:.4f}", f"{estimate.low:.4f}–{estimate.high:.4f}", str(estimate.n)
-
-
 def _against(table: Table, name: str, scores: LabelScores) -> None:
-    table.add_row(f"{name}: accuracy", *_cells(scores.accuracy))
-    table.add_row(f"{name}: chance (largest class)", f"{scores.chance_largest:.4f}", "", str(scores.n))
-    table.add_row(f"{name}: balanced accuracy", *_cells(scores.balanced_accuracy))
-    table.add_row(f"{name}: macro-F1", *_cells(scores.macro_f1))
-    table.add_row(f"{name}: label among the best two", *_cells(scores.top2))
+    rows = (
+        ("accuracy", "accuracy"),
+        ("balanced_accuracy", "balanced accuracy"),
+        ("macro_f1", "macro-F1"),
+        ("top2", "label among the best two"),
+        ("top3", "label among the best three"),
+        ("likelihood_loss", "likelihood loss, nats"),
+        ("calibration_error_after", "calibration error"),
+    )
+    for field, words in rows:
+        _row(table, f"{name}: {words}", scores, field)
+    before = f"{name}: calibration error before the card's temperature"
+    table.add_row(escape(before), f"{scores.calibration_error_before:.4f}", "", f"{scores.n:,}", "")
     for entry in scores.classes:
-        table.add_row(f"  recall {entry.label}", *_cells(entry.recall))
-    before, after = scores.calibration_error_before, scores.calibration_error_after
-    table.add_row(f"{name}: calibration error, before → after", f"{before:.3f} → {after:.3f}", "", str(scores.n))
+        shown = number(entry.recall, 4)
+        table.add_row(
+            f"  recall {escape(entry.label)}", shown.value, shown.interval, str(entry.n), f"{entry.chance:.4f}"
+        )
+
+
+def _votes(table: Table, crowd: CrowdScores) -> None:
+    rows = (
+        ("ferplus_majority", "FER+ majority, eight: accuracy"),
+        ("divergence", "crowd: KL to the votes, nats"),
+        ("vote_calibration_error_after", "crowd: calibration error to the votes"),
+        ("vote_share", "crowd: share of the votes for what the model names"),
+        ("vote_ceiling", "crowd: the same for the taggers' first choice"),
+    )
+    for field, words in rows:
+        _row(table, words, crowd, field)
+
+
+def _row(table: Table, words: str, scores: LabelScores | CrowdScores, field: str) -> None:
+    estimate, chance = scores.estimate(field), scores.chance.get(field)
+    shown = number(estimate, 4)
+    table.add_row(
+        escape(words), shown.value, shown.interval, str(estimate.n), "" if chance is None else f"{chance:.4f}"
+    )

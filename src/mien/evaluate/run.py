@@ -139,10 +139,13 @@ class Measurement:
         part
             ``fer2013``, ``crowd`` or ``labels``.
         """
-        faces, reading = self.measured(), self.reading[self.kept]
-        head = next(h for h in self.expression.heads if _part_of(h, faces) == part)
-        held = truth(faces, head)
-        return held, held.held(reading.scores[head.name])
+        held, name = truth(self.measured(), self.head(part)), self.head(part).name
+        return held, held.held(self.reading.scores[name][self.kept])
+
+    def head(self, part: str) -> Head:
+        """Return the head that a part of ``report.deduplicated`` was measured by."""
+        faces = self.measured()
+        return next(h for h in self.expression.heads if _part_of(h, faces) == part and not _reason(faces, h))
 
 
 def evaluate(
