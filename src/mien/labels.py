@@ -30,6 +30,7 @@ __all__ = [
     "label_set",
     "labels_from",
     "merges_from",
+    "named_labels",
     "projection",
 ]
 
@@ -212,7 +213,7 @@ def labels_from(text: str) -> LabelSet:
     if not all(names):
         msg = f"a name is empty in the labels {text!r}; write them as smile,pout,neutral"
         raise OptionError(msg)
-    return _named(names)
+    return named_labels(names)
 
 
 def merges_from(texts: Iterable[str]) -> dict[str, str]:
@@ -260,7 +261,7 @@ def found_labels(names: Iterable[str]) -> LabelSet:
     for name in sorted(set(names)):
         word = canonical(name)
         spelled.setdefault(word, word if word in EIGHT.labels else name.strip())
-    return _named(tuple(spelled[word] for word in sorted(spelled, key=_rank)))
+    return named_labels(spelled[word] for word in sorted(spelled, key=_rank))
 
 
 def _rank(word: str) -> tuple[int, int, str]:
@@ -269,8 +270,16 @@ def _rank(word: str) -> tuple[int, int, str]:
     return (1, int(word), "") if word.isdecimal() else (2, 0, word)
 
 
-def _named(names: tuple[str, ...]) -> LabelSet:
-    return next((s for s in LABEL_SETS.values() if s.labels == names), None) or LabelSet("custom", names)
+def named_labels(names: Iterable[str]) -> LabelSet:
+    """Return the set of these labels in this order: ours if it is one of ours, else one that is called ``"custom"``.
+
+    Raises
+    ------
+    OptionError
+        If there are fewer than two, or one stands twice.
+    """
+    labels = tuple(names)
+    return next((s for s in LABEL_SETS.values() if s.labels == labels), None) or LabelSet("custom", labels)
 
 
 def projection(

@@ -11,7 +11,7 @@ from types import MappingProxyType
 import numpy as np
 
 from ..errors import DataError, OptionError, SourceNotFoundError
-from ..labels import SEVEN, LabelSet, labels_from
+from ..labels import SEVEN, LabelSet, canonical, named_labels
 from .attributes import NAMES, is_attribute_table, list_attributes
 from .balance import per_class as rows_per_class
 from .faces import LabelledFaces
@@ -163,8 +163,10 @@ def _named(root: Path) -> Iterator[None]:
 def _left(labels: LabelSet, merge: Mapping[str, str], drop: Collection[str]) -> LabelSet:
     gone = {labels.index(name) for name in (*merge, *drop) if name in labels}
     kept = [name for i, name in enumerate(labels) if i not in gone]
-    added = [name for name in dict.fromkeys(merge.values()) if name not in kept]
-    return labels_from(",".join([*kept, *added]))
+    left = {canonical(name): name for name in kept}
+    for name in merge.values():
+        left.setdefault(canonical(name), name)
+    return named_labels(left.values())
 
 
 def _fer2013_tables(root: Path) -> LabelledFaces:

@@ -46,9 +46,10 @@ def split_share(
     Returns
     -------
     tuple
-        The larger and the held-out part, each in the order of ``faces``. A class of n faces has ``round(held · n)``
-        held out by frame; by group or person never more, and as many as whole groups or persons allow: exactly as many
-        where enough of them are single faces.
+        The rest and the held-out part, each in the order of ``faces``. By frame, ``round(held · N)`` of N faces are
+        held out, and of a class of n less than one more or fewer than ``held · n`` (largest remainders, after
+        Hamilton). By group or person no class has more than that, and as many as whole groups or persons allow:
+        exactly as many where enough of them are single faces.
 
     Raises
     ------
@@ -67,11 +68,18 @@ def split_share(
     return faces[~inside], faces[inside]
 
 
+def _room(counts: NDArray[np.intp], share: float) -> NDArray[np.int64]:
+    exact = counts * share
+    room: NDArray[np.int64] = np.floor(exact).astype(np.int64)
+    room[np.argsort(room - exact, kind="stable")[: round(counts.sum() * share) - room.sum()]] += 1
+    return room
+
+
 def _fill(
     klass: NDArray[np.int64], unit: NDArray[np.int64], share: float, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
     """Take whole units in random order as long as no class gets more than its share."""
-    room = np.round(np.bincount(klass) * share).astype(np.int64)
+    room = _room(np.bincount(klass), share)
     _, number = np.unique(unit, return_inverse=True)
     order = np.argsort(number, kind="stable")
     members = np.split(order, np.flatnonzero(np.diff(number[order])) + 1)
