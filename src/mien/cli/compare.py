@@ -95,8 +95,8 @@ def _show(found: Comparison) -> None:
     table.add_column("")
     for row in found.rows:
         table.add_column(row.name, justify="right", overflow="fold")
-    for line in zip(MEASURES, *(cells(row) for row in found.rows), strict=True):
-        table.add_row(*line)
+    for entries in zip(MEASURES, *(cells(row) for row in found.rows), strict=True):
+        table.add_row(*entries)
     console.print(table)
     for line in notes(found):
         console.print(f"note: {line}", highlight=False, markup=False)
