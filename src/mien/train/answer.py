@@ -21,11 +21,12 @@ from ..errors import ModelError, OptionError, SourceNotFoundError
 from ..models.expression import EMBEDDING, Reading
 from ..models.prepare import prepare
 from ..zoo.card import InputSpec
+from .bundle import strip
 from .nets import Net
 from .recipe import Recipe
 from .trained import open_net
 
-__all__ = ["Answer", "answers", "folded", "load_net", "rounded", "strip", "to_onnx"]
+__all__ = ["Answer", "answers", "folded", "load_net", "rounded", "to_onnx"]
 
 OPSET = 18
 _BATCH = 256
@@ -185,19 +186,6 @@ def _quiet_exporter() -> Iterator[None]:
             yield
     finally:
         log.setLevel(level)
-
-
-def strip(proto: Any) -> None:
-    """Drop what an exporter notes about the machine it ran on: traces, file names, its own version."""
-    proto.producer_name, proto.producer_version, proto.doc_string = "mien", "", ""
-    del proto.metadata_props[:]
-    graph = proto.graph
-    graph.doc_string = ""
-    for part in (graph, *graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output):
-        part.doc_string = ""
-        del part.metadata_props[:]
-    # Shapes within the graph are inferred again by whoever opens it.
-    del graph.value_info[:]
 
 
 def _halve(proto: Any) -> None:

@@ -18,7 +18,7 @@ from ..errors import OptionError, OutputError
 from ..models.expression import Reading
 from ..zoo.card import ModelCard
 
-__all__ = ["ENDINGS", "golden_crops", "placed", "write_card", "write_golden", "write_network"]
+__all__ = ["ENDINGS", "golden_crops", "placed", "strip", "write_card", "write_golden", "write_network"]
 
 ENDINGS = (".golden.npz", ".card.json", ".onnx")
 
@@ -46,6 +46,19 @@ def placed(target: Path) -> Iterator[Path]:
     except OSError as error:
         msg = f"{target}: cannot be written ({error.strerror or error}); name a file in a folder of yours"
         raise OutputError(msg) from error
+
+
+def strip(proto: Any) -> None:
+    """Drop what an exporter notes about the machine it ran on: traces, file names, its own version."""
+    proto.producer_name, proto.producer_version, proto.doc_string = "mien", "", ""
+    del proto.metadata_props[:]
+    graph = proto.graph
+    graph.doc_string = ""
+    for part in (graph, *graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output):
+        part.doc_string = ""
+        del part.metadata_props[:]
+    # Shapes within the graph are inferred again by whoever opens it.
+    del graph.value_info[:]
 
 
 def write_network(file: Path, blob: bytes, card: ModelCard) -> ModelCard:

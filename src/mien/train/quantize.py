@@ -23,8 +23,7 @@ from ..models.expression import Expression, Reading
 from ..models.prepare import prepare
 from ..zoo import store
 from ..zoo.card import Change, Head, ModelCard
-from .answer import strip
-from .bundle import golden_crops, placed, write_golden, write_network
+from .bundle import golden_crops, placed, strip, write_golden, write_network
 
 __all__ = ["METHODS", "Choice", "quantize"]
 
