@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mien.data.importers import LabelledFaces, read_fer2013
+from mien.data.importers import LabelledFaces, read_fer2013, read_labelled
 from mien.errors import DataError, MissingExtraError, SourceNotFoundError
 from mien.labels import EIGHT, SEVEN
 
@@ -218,6 +218,8 @@ DAMAGES = {
         "line 2: expected 2304 pixel values, got 3",
     ),
     "words for pixels": (damaged_csv("emotion,pixels,Usage\n3,1 x 3,Training\n"), "line 2: a pixel is not a number"),
+    "signs before pixels": (damaged_csv(f"emotion,pixels,Usage\n3,{'-1 ' * 2304},Training\n"), "there is '-'"),
+    "no pixels": (damaged_csv("emotion,pixels,Usage\n3, ,Training\n"), "line 2: expected 2304 pixel values, got 0"),
     "too bright": (
         damaged_csv(f"emotion,pixels,Usage\n3,{'256 ' * 2304},Training\n"),
         "lie in 0 to 255, got 256 to 256",
@@ -237,6 +239,10 @@ DAMAGES = {
         "line 2: expected usage, name and 10",
     ),
     "few votes": (damaged_votes(FERPLUS + "\nTraining,a,1,2\n"), "line 2: expected usage, name and 10 votes, got 4"),
+    "votes of another split": (
+        damaged_votes(f"{FERPLUS}\nPublicTest,a{',1' * 10}\n"),
+        "line 2: votes of a face of 'PublicTest' beside a face of 'Training'",
+    ),
     "no picture": (damaged_folder("sad/x.jpg", b"text"), r"x\.jpg: not a picture"),
     "an empty picture": (damaged_folder("sad/x.jpg", b""), r"x\.jpg: the file is empty"),
     "an unknown folder": (damaged_folder("smirk/x.png", png(pictures(1)[0])), "its folder is no label of FER2013"),
@@ -273,6 +279,27 @@ def test_parquet_needs_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'mien\[parquet\]'"):
         read_fer2013(file)
+
+
+def test_votes_beside_a_table_without_splits_are_taken_as_they_stand(tmp_path: Path) -> None:
+    (tmp_path / "fer2013.csv").write_text(f"emotion,pixels\n3,{GOOD}\n", encoding="utf-8")
+    (tmp_path / "fer2013new.csv").write_text(f"{FERPLUS}\nPublicTest,a{',1' * 10}\n", encoding="utf-8")
+    assert read_fer2013(tmp_path).votes.tolist() == [[1] * 10]
+
+
+def test_a_folder_of_fer2013_and_another_table_is_refused(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a.parquet")
+    pq.write_table(pa.table({"path": ["x"], "label": ["y"]}), tmp_path / "b.parquet")
+    with pytest.raises(DataError, match="some of its Parquet files are FER2013's, but b is not; name one file"):
+        read_labelled(tmp_path)
+
+
+@pytest.mark.parametrize("blank", ["", "\t", "  "])
+def test_pixels_may_stand_between_any_blanks(tmp_path: Path, blank: str) -> None:
+    shown = pictures(1)[0]
+    text = blank + pixels(shown).replace(" ", " " + blank) + blank
+    (tmp_path / "fer2013.csv").write_text(f"emotion,pixels\n3,{text}\n", encoding="utf-8")
+    np.testing.assert_array_equal(read_fer2013(tmp_path).images[0], shown)
 
 
 @pytest.mark.shared

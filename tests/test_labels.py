@@ -187,6 +187,7 @@ def test_seventeen_emoticons_each_with_its_sign() -> None:
 def test_found_labels_are_ours_first_then_numbers_then_words() -> None:
     found = found_labels(["pout", "10", "Contempt", "2", "anger", "Angry", "Smirk", "smirk"])
     assert found.labels == ("angry", "contempt", "2", "10", "pout", "Smirk")
+    assert found_labels(["more than 70", "10-19", "3-9", "0-2"]).labels == ("0-2", "3-9", "10-19", "more than 70")
     assert found_labels(SEVEN.labels[::-1]) is SEVEN
     assert found_labels(["happiness", *SEVEN]) is SEVEN
 

@@ -6,6 +6,7 @@ Everywhere in mien the eight labels are spelled and ordered
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -245,7 +246,7 @@ def found_labels(names: Iterable[str]) -> LabelSet:
     """Return the set of the labels that some data was found to have.
 
     Another spelling of one of the eight becomes ours; two spellings of any other word, by case, are one label, spelled
-    as the first. The eight come first in their order, then the others by name, numbers by their value.
+    as the first. The eight come first in their order, then the others by name, those that begin with a number by its value.
 
     Raises
     ------
@@ -267,7 +268,8 @@ def found_labels(names: Iterable[str]) -> LabelSet:
 def _rank(word: str) -> tuple[int, int, str]:
     if word in EIGHT.labels:
         return 0, EIGHT.labels.index(word), ""
-    return (1, int(word), "") if word.isdecimal() else (2, 0, word)
+    number = re.match(r"\d+", word)
+    return (1, int(number[0]), word) if number else (2, 0, word)
 
 
 def named_labels(names: Iterable[str]) -> LabelSet:
