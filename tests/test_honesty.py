@@ -206,6 +206,22 @@ def test_copies_that_are_read_better_say_by_how_much() -> None:
     assert f"accuracy 100.0% (n 40) on them, 16.7% (n 60) on the others, a gap of +83.3 points {interval}" in summary
 
 
+def test_near_copies_are_compared_with_faces_that_have_no_copy_at_all() -> None:
+    """Equal pictures, near copies, others: only the near ones are right, and the equal ones do not count."""
+    train, test = portraits(60, 1), portraits(30, 2)
+    near = np.stack([encoded(p, ".jpg", 80) for p in train[20:40]])
+    data = two_splits(train, np.concatenate([train[:20], near, test]), label=np.zeros(130, np.int64))
+    right = {p.tobytes() for p in near}
+
+    def taught(crops: np.ndarray) -> np.ndarray:
+        return np.eye(7, dtype=np.float32)[[0 if c.tobytes() in right else 1 for c in crops]]
+
+    found = look(data, taught)
+    assert found["near-equal pictures"].rows == tuple(range(20, 40))
+    assert "accuracy 100.0% (n 20) on them, 0.0% (n 30) on the others" in found["near-equal pictures"].summary
+    assert "accuracy 0.0% (n 20) on them, 40.0% (n 50) on the others" in found["equal pictures"].summary
+
+
 def persons(shared: int, *, fresh: int = 20) -> LabelledFaces:
     """Persons with three faces each; ``shared`` of them are in Training and in the test."""
     names = [f"p{i}" for i in range(shared + fresh)]
