@@ -13,7 +13,7 @@ from fakes import TEMPLATE
 from networks import MOODS, SPEC, network, write
 from typer.testing import CliRunner
 
-from mien.cli import train
+from mien.cli import opening, train
 from mien.cli.app import app
 from mien.media.stills import read_picture
 from mien.models.expression import Expression
@@ -92,7 +92,8 @@ def test_evaluate_says_in_one_line_what_is_wrong(table: Path, arguments: tuple[s
 def test_without_the_extra_training_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr(train, "find_spec", lambda _name: None)
+    for room in (train, opening):
+        monkeypatch.setattr(room, "find_spec", lambda _name: None)
     code, _, err = mien(*arguments)
     assert code == 2
     assert "pip install 'mien[train]'" in err
