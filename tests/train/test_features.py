@@ -186,6 +186,17 @@ def test_a_head_learns_and_is_scored_on_faces_it_has_not_seen(hidden: int) -> No
     np.testing.assert_array_equal(trained(found.values), again(found.values))
 
 
+def test_a_head_is_scored_on_another_split() -> None:
+    found, faces = clouds()
+    trained, usual = train_head(found, faces, on="PublicTest", epochs=5), train_head(found, faces, epochs=5)
+    test = found.split == "PublicTest"
+    np.testing.assert_array_equal(trained(found.values), usual(found.values))
+    assert trained.held_out.n == 40
+    assert trained.held_out.value == (trained(found.values[test]).argmax(1) == found.label[test]).mean()
+    with pytest.raises(DataError, match="and 0 to score it on"):
+        train_head(found, faces, on="PrivateTest")
+
+
 def test_noise_is_not_learnt() -> None:
     found, faces = clouds()
     values = np.random.default_rng(5).normal(0, 1, found.values.shape).astype(np.float32)
@@ -231,6 +242,13 @@ def test_the_command(faces: Path, tmp_path: Path) -> None:
     assert (said["zeros"], said["dead"]) == (found.zeros, found.dead)
     assert len(said["zero_share"]) == said["features"] == 128
     assert said["head"]["held_out"]["n"] == 7
+    assert "the head has not seen the held-out faces" in done.stderr
+    public = CliRunner().invoke(app(), [*arguments, "--on", "PublicTest"])
+    assert "PublicTest: accuracy" in public.stdout
+    assert "n 8" in public.stdout
+    assert "flatters" not in public.stderr
+    bare = CliRunner().invoke(app(), ["residual-s", str(faces), "--out", str(out)])
+    assert (bare.exit_code, "a network without weights" in bare.stderr) == (2, True)
     wrong = CliRunner().invoke(app(), ["vast", str(faces), "--weights", str(weights), "--out", str(out)])
     assert wrong.exit_code == 2
     assert "unknown model 'vast'" in wrong.stderr

@@ -41,6 +41,7 @@ def features(
     split: _Split = None,
     labels: _Labels = None,
     head: Annotated[bool, typer.Option("--head", help="Train a head on them and score it on held-out faces.")] = False,
+    on: Annotated[str | None, typer.Option(help="Score the head on this split; default: a tenth of Training.")] = None,
     hidden: Annotated[int, typer.Option(help="Width of a dense layer in the head; 0: linear.")] = 0,
     seed: Annotated[int, typer.Option(help="Decides which faces are held out, and the head's start.")] = 0,
     as_json: _Json = False,
@@ -59,9 +60,13 @@ def features(
             f"zeros: {found.zeros:.4f} of all numbers; {found.dead} features are zero for every face",
         ]
         if head:
-            trained = train_head(found, faces, hidden=hidden, seed=seed)
+            trained = train_head(found, faces, hidden=hidden, on=on, seed=seed)
             document["head"] = {n: asdict(getattr(trained, n)) for n in ("held_out", "trained_on", "chance")}
-            lines += [_line("held out", trained.held_out), _line("trained on", trained.trained_on)]
+            if on is None:
+                note(
+                    "the head has not seen the held-out faces; a trunk that learned from Training has, and it flatters"
+                )
+            lines += [_line(on or "held out", trained.held_out), _line("trained on", trained.trained_on)]
             lines.append(_line("chance, commonest label", trained.chance))
         _tell(document, lines, as_json=as_json)
 
@@ -107,10 +112,13 @@ def _faces(data: Path, labels: str | None, split: str | None) -> LabelledFaces:
 
 
 def _model(model: str, weights: Path | None) -> Expression | Net:
+    from ..train.nets import NETS, build, load_trunk
+
+    if weights is None and model in NETS:
+        msg = f"{model!r} is a network without weights; name a file of them with --weights, or a trained model"
+        raise OptionError(msg)
     if weights is None:
         return open_model(model)
-    from ..train.nets import build, load_trunk
-
     return load_trunk(build(model), weights)
 
 
