@@ -170,3 +170,13 @@ def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
     code, _, err = mien("analyze", PORTRAIT, "--model", tmp_path)
     assert code == 2
     assert len(err.strip().splitlines()) == 1
+
+
+def test_a_folder_that_has_a_bundled_models_name_does_not_stand_in_its_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "expression").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert opening.open_model("expression").card.name == "expression"
+    assert not opening.is_run("expression")
+    assert opening.is_run("./expression")

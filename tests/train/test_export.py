@@ -1,5 +1,6 @@
 """From a run to the file that is shipped."""
 
+import gc
 import json
 from pathlib import Path
 from tempfile import gettempdir
@@ -252,11 +253,17 @@ def test_a_run_is_opened_without_leaving_a_file(run: Path, tmp_path: Path, monke
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     model = open_run(run, threads=1)
     assert gettempdir() == str(tmp_path)
-    assert not list(tmp_path.iterdir())
+    assert model.file.is_relative_to(tmp_path)
     assert (model.card.name, model.card.temperatures) == (run.name, ())
     _, net = load_net(run)
     expected = torch.softmax(torch.from_numpy(answers(net, ("crowd", "fer2013"), golden_crops()).crowd), 1)
     np.testing.assert_allclose(model.read(golden_crops()).crowd, expected.numpy(), atol=1e-4)
+    del model
+    gc.collect()
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(SourceNotFoundError, match=r"last\.ckpt: no such checkpoint"):
+        open_run(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_answer_divides_by_its_temperatures(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def _export(run: str, to: Path, *, data: Path | None, int8: bool, checkpoint: st
     from ..train.export import export as write
     from ..train.export import quantized
 
-    if not run.endswith(".onnx") and not (run in names() and not Path(run).exists()):
+    if not run.endswith(".onnx") and run not in names():
         return write(run, to, data=data, name=name, int8=int8, checkpoint=checkpoint)
     if not int8 or data is None:
         msg = f"{run} is a model already; give --int8 and --data to quantise it, or name the folder of a run"

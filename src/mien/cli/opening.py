@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..errors import MissingExtraError
 from ..models.expression import Expression
+from ..zoo.catalog import names
 
 __all__ = ["is_run", "needs_torch", "open_model"]
 
@@ -25,8 +26,11 @@ def needs_torch() -> None:
 
 
 def is_run(text: str) -> bool:
-    """Return whether a model is named by the folder of a training run or one of its checkpoints."""
-    return text.endswith(".ckpt") or Path(text).is_dir()
+    """Return whether a model is named by the folder of a training run or one of its checkpoints.
+
+    A bundled model's name is that model, also where a folder has the name; write ``./expression`` for the folder.
+    """
+    return text.endswith(".ckpt") or (text not in names() and Path(text).is_dir())
 
 
 def open_model(text: str, *, threads: int = 0) -> Expression:

@@ -190,6 +190,8 @@ class Expression:
     ----------
     card
         The model's card.
+    file
+        Where the network lies.
 
     Raises
     ------
@@ -207,6 +209,7 @@ class Expression:
         else:
             self.card = catalog.card(model)
             file = store.locate(self.card)
+        self.file = Path(file)
         self._spec = _spec(self.card)
         self._session = open_session(file, threads=threads)
         self._names = [*(h.name for h in self.heads), EMBEDDING]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import shutil
 import subprocess
 import tempfile
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -159,7 +161,7 @@ def export(
 
 
 def open_run(run: str | Path, *, checkpoint: str = "last", threads: int = 0) -> Expression:
-    """Open a training run as a model, uncalibrated, without leaving a file.
+    """Open a training run as a model, uncalibrated. Its file is temporary and goes when the model does.
 
     Parameters
     ----------
@@ -173,10 +175,16 @@ def open_run(run: str | Path, *, checkpoint: str = "last", threads: int = 0) -> 
     SourceNotFoundError, ModelError
         As for `export`.
     """
-    with tempfile.TemporaryDirectory(prefix="mien-run-") as folder:
+    folder = tempfile.mkdtemp(prefix="mien-run-")
+    try:
         file = Path(folder) / "run.onnx"
         export(run, file, name=Path(run).resolve().stem, half=False, checkpoint=checkpoint)
-        return Expression(file, threads=threads)
+        model = Expression(file, threads=threads)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    weakref.finalize(model, shutil.rmtree, folder, ignore_errors=True)
+    return model
 
 
 def quantized(
