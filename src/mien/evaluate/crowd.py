@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from . import metrics
 from .metrics import Estimate
-from .resample import Interval, Values, binned, binned_gap, centred, mean_of, means_of, resampled
-from .scores import LabelScores, label_scores
+from .resample import Interval, Values, bin_values, binned, binned_gap, centred, mean_of, means_of, resampled
+from .scores import CalibrationBin, LabelScores, calibration_curve, label_scores
 from .truth import Truth
 
 __all__ = ["CrowdScores", "crowd_scores"]
@@ -48,6 +48,8 @@ class CrowdScores:
         How often two taggers of a face, drawn at random, agree; on the faces with two votes or more.
     disagreed
         Share of faces on which the taggers named more than one expression.
+    calibration
+        The calibration curve against the share of votes that the named expression got.
     chance
         For ``divergence`` and ``vote_share``: what the mean of all votes, given as scores to every face, reaches.
     intervals
@@ -66,6 +68,7 @@ class CrowdScores:
     vote_ceiling: Estimate
     tagger_agreement: Estimate
     disagreed: Estimate
+    calibration: tuple[CalibrationBin, ...]
     chance: dict[str, float]
     intervals: dict[str, Interval]
 
@@ -101,10 +104,11 @@ def crowd_scores(truth: Truth, votes: NDArray[np.float32], scores: Floats, *, be
         }
     )
 
-    def gap(weights: NDArray[np.float64]) -> Values:
-        return {"gap": binned_gap(weights @ bins, len(said))}
+    def calibration(weights: NDArray[np.float64]) -> Values:
+        sums = weights @ bins
+        return {"gap": binned_gap(sums, len(said)), **bin_values(sums)}
 
-    value, spread = resampled(gap, len(said))
+    value, spread = resampled(calibration, len(said))
     return CrowdScores(
         first_choice=label_scores(truth.label, said, truth.labels, before=raw),
         without_votes=int((~voted).sum()),
@@ -118,6 +122,7 @@ def crowd_scores(truth: Truth, votes: NDArray[np.float32], scores: Floats, *, be
         vote_ceiling=means["vote_ceiling"],
         tagger_agreement=_pair_agreement(held),
         disagreed=means["disagreed"],
+        calibration=calibration_curve(value, spread),
         chance=_chance(target),
         intervals={
             "divergence": (means["divergence"].low, means["divergence"].high),

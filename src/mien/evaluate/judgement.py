@@ -24,8 +24,10 @@ from .truth import Truth
 
 __all__ = ["Answered", "Judgement", "PersonScores", "answered", "judge"]
 
-_JITTERED = 250
-_VOTED = 12
+# A voted face costs 45 windows at 7 places; few faces would not pay for it.
+_JITTERED = 300
+_VOTED = 16
+_TRIALS = 2
 _PARTS = ("fer2013", "labels", "crowd")
 
 
@@ -190,7 +192,8 @@ def judge(
         findings = _findings(measurement, classify, seed)
         say("jitter gate")
         crops = measurement.faces.images[measurement.chosen]
-        moved = jitter.measure(classify, crops, seed=seed, faces=_JITTERED, voted_faces=_VOTED)
+        voted = _VOTED if len(crops) >= _JITTERED else 0
+        moved = jitter.measure(classify, crops, seed=seed, faces=_JITTERED, voted_faces=voted, trials=_TRIALS)
     tables = _subgroups(measurement, first[0], by) if first else ()
     return Judgement(
         measurement=measurement,

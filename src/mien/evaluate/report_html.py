@@ -33,6 +33,8 @@ __all__ = ["page"]
 
 _RANDOM, _WORST, _NAMED = 24, 24, 3
 
+_CALIBRATION = ("Calibration: right as often as the score says?", "Calibration: as many votes as the score says?")
+
 _WORDS = (
     ("without twins, as given", "Twins are pictures that are equal pixel for pixel. One that is also in another split "
      "was perhaps learnt by heart; the scores without twins leave it out, and count repeated pictures once."),
@@ -155,7 +157,7 @@ def _figures(judgement: Judgement, head: Answered) -> str:
         ("Confusion, shares of the truth", lambda theme: plot.confusion(confusion, labels, shares=True, theme=theme)),
         ("Recall and precision", lambda theme: _rates(head, theme)),
         ("Class balance", lambda theme: plot.balance(labels, class_counts(judgement, head), theme=theme)),
-        ("Calibration: is a score right as often as it says?", lambda theme: _calibration(head, theme)),
+        (_CALIBRATION[head.part == "crowd"], lambda theme: _calibration(judgement, head, theme)),
         ("Abstaining: errors among the faces answered", lambda theme: _risk(head, theme)),
     )
     return f"<div class=figures>{''.join(_figure(title, draw) for title, draw in drawn)}</div>"
@@ -179,13 +181,15 @@ def _rates(head: Answered, theme: plot.Theme) -> str:
     return plot.rates(head.measured.labels, series, np.array([c.chance for c in classes]), theme=theme)
 
 
-def _calibration(head: Answered, theme: plot.Theme) -> str:
-    bins = head.measured.calibration
+def _calibration(judgement: Judgement, head: Answered, theme: plot.Theme) -> str:
+    crowd = judgement.measurement.report.deduplicated.crowd
+    bins = crowd.calibration if crowd and head.part == "crowd" else head.measured.calibration
     return plot.calibration(
         np.array([(b.low, b.high) for b in bins]),
         np.array([b.score for b in bins]),
         _three([b.right for b in bins]),
         np.array([b.right.n for b in bins], np.float64),
+        what="share of the votes" if head.part == "crowd" else "share right",
         theme=theme,
     )
 

@@ -263,7 +263,9 @@ def _about_scores(head: Answered, crowd: CrowdScores | None) -> str:
     if head.part == "crowd" and crowd is not None:
         words.append(
             f"{crowd.without_votes:,} faces have no votes, {crowd.left_out:,} are unknown or no face to most taggers, "
-            f"{crowd.ties:,} have several first choices, of which the first in order counts."
+            f"{crowd.ties:,} have several first choices, of which the first in order counts. This head's scores are "
+            "meant as shares of the votes: its calibration is the one to the votes; against the first choice it must "
+            "look less sure than it is right."
         )
     return " ".join(words)
 
@@ -281,11 +283,10 @@ def _cells(words: str, one: Estimate | None, other: Estimate | None, chance: flo
 def _classes(measured: LabelScores) -> Table:
     return Table(
         title="Classes",
-        columns=("label", "faces", "recall", "precision", "F1", "chance"),
+        columns=("label", "recall", "precision", "F1", "chance"),
         rows=tuple(
             (
                 c.label,
-                f"{c.n:,}",
                 number(c.recall, 2),
                 number(c.precision_estimate, 2),
                 number(c.f1, 2),

@@ -16,6 +16,7 @@ __all__ = [
     "Statistics",
     "Values",
     "around",
+    "bin_values",
     "binned",
     "binned_gap",
     "centred",
@@ -87,6 +88,12 @@ def binned(scores: Floats, right: Floats) -> NDArray[np.float64]:
     out[rows, 1, place] = scores.max(1)
     out[rows, 2, place] = right
     return out.reshape(len(scores), -1)
+
+
+def bin_values(sums: NDArray[np.float64]) -> Values:
+    """Return count, mean best score and rightness (B, bins) of the sums (B, 3 × bins) of `binned` columns."""
+    count, said, right = np.moveaxis(sums.reshape(len(sums), 3, BINS), 1, 0)
+    return {"bin_count": count, "bin_score": metrics.ratio(said, count), "bin_right": metrics.ratio(right, count)}
 
 
 def binned_gap(sums: NDArray[np.float64], n: int) -> NDArray[np.float64]:

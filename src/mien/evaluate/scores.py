@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..labels import LabelSet
 from . import metrics
 from .metrics import BINS, Estimate
-from .resample import Interval, Values, around, binned, binned_gap, centred, mean_of, resampled, share_of
+from .resample import Interval, Values, around, bin_values, binned, binned_gap, centred, mean_of, resampled, share_of
 
 __all__ = [
     "CalibrationBin",
@@ -21,6 +21,7 @@ __all__ = [
     "LabelScores",
     "RiskCoverage",
     "RiskPoint",
+    "calibration_curve",
     "divergence",
     "label_scores",
 ]
@@ -209,7 +210,7 @@ def label_scores(
         classes=_classes(labels, confusion, value, spread),
         confusion=tuple(tuple(int(v) for v in row) for row in confusion),
         pairs=_pairs(labels, confusion, value, spread),
-        calibration=_calibration(value, spread),
+        calibration=calibration_curve(value, spread),
         risk=_risk(scores, order, value, spread),
         chance=_chance(confusion),
         intervals={
@@ -238,16 +239,13 @@ def _statistics(
     def statistics(weights: NDArray[np.float64]) -> Values:
         confusion = (weights @ cells).reshape(-1, k, k)
         sums, mean = weights @ bins, weights @ means / (n or np.nan)
-        count, said, right = np.moveaxis(sums.reshape(-1, 3, BINS), 1, 0)
         return {
             **_of_confusion(confusion),
             "top2": mean[:, 0],
             "top3": mean[:, 1],
             "likelihood_loss": mean[:, 2],
             "calibration_error": binned_gap(sums, n),
-            "bin_count": count,
-            "bin_score": metrics.ratio(said, count),
-            "bin_right": metrics.ratio(right, count),
+            **bin_values(sums),
             **_risks(weights[:, order], wrong[order]),
         }
 
@@ -326,7 +324,8 @@ def _pairs(labels: LabelSet, confusion: NDArray[np.int64], value: Values, spread
     )
 
 
-def _calibration(value: Values, spread: Values) -> tuple[CalibrationBin, ...]:
+def calibration_curve(value: Values, spread: Values) -> tuple[CalibrationBin, ...]:
+    """Return the bins that hold a face, from the `resample.bin_values` of the faces and of all resamples."""
     return tuple(
         CalibrationBin(
             low=i / BINS,

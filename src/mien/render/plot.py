@@ -175,7 +175,13 @@ def rates(
 
 
 def calibration(
-    edges: Floats, said: Floats, right: tuple[Floats, Floats, Floats], n: Floats, *, theme: Theme = LIGHT
+    edges: Floats,
+    said: Floats,
+    right: tuple[Floats, Floats, Floats],
+    n: Floats,
+    *,
+    what: str = "share right",
+    theme: Theme = LIGHT,
 ) -> str:
     """Draw a calibration curve above the number of faces in each bin.
 
@@ -189,6 +195,8 @@ def calibration(
         Share that is right, and the ends of its interval, (B,) each.
     n
         (B,) faces.
+    what
+        What ``right`` is.
     """
     share, low, high = right
     figure, axes = _figure(_INCHES, _INCHES, theme, rows=(3, 1))
@@ -201,7 +209,7 @@ def calibration(
     )  # fmt: skip
     curve.set_xlim(0, 1)
     curve.set_ylim(0, 1)
-    curve.set_ylabel("share right")
+    curve.set_ylabel(what)
     curve.tick_params(labelbottom=False)
     curve.grid(color=theme.pale, linewidth=0.6)
     bars.bar(edges[:, 0], n, edges[:, 1] - edges[:, 0] - 0.006, align="edge", color=theme.first)
