@@ -246,7 +246,7 @@ def found_labels(names: Iterable[str]) -> LabelSet:
     """Return the set of the labels that some data was found to have.
 
     Another spelling of one of the eight becomes ours; two spellings of any other word, by case, are one label, spelled
-    as the first. The eight come first in their order, then the others by name, those that begin with a number by its value.
+    as the first. The eight come first in their order, then what begins with a number by its value, then the others.
 
     Raises
     ------
