@@ -158,6 +158,61 @@ def test_the_bootstrap_is_scipys_percentile_interval() -> None:
     np.testing.assert_allclose((low, high), (expected.low, expected.high), atol=0.03)
 
 
+def test_resamples_are_the_draws_of_the_bootstrap(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).gamma(2, 1, 70)
+    monkeypatch.setattr(metrics, "_BLOCK", 70 * 64)
+    blocks = list(metrics.resamples(70, seed=3))
+    assert [len(b) for b in blocks] == [64] * 15 + [40]
+    weights = np.concatenate(blocks)
+    assert (weights.sum(1) == 70).all()
+    found = metrics.interval(weights @ values / 70)
+    assert found == pytest.approx(metrics.bootstrap(lambda i: float(values[i].mean()), 70, seed=3), abs=1e-12)
+
+
+def test_an_interval_leaves_out_what_is_no_number() -> None:
+    assert metrics.interval(np.array([np.nan, 1.0, 3.0])) == pytest.approx((1.05, 2.95))
+    assert np.isnan(metrics.interval(np.array([np.nan]))).all()
+
+
+@SEEDS
+def test_many_confusions_at_once_are_one_after_the_other(seed: int) -> None:
+    several = np.stack([metrics.confusion_matrix(*cases(seed + i, 30)[::2], 7) for i in range(4)])
+    for rate in (metrics.recall, metrics.precision, metrics.f1):
+        np.testing.assert_array_equal(rate(several), np.stack([rate(one) for one in several]))
+    np.testing.assert_array_equal(
+        metrics.class_mean(metrics.recall(several)), [metrics.balanced_accuracy(one) for one in several]
+    )
+
+
+@SEEDS
+@pytest.mark.parametrize("n", [12, 400])
+def test_f1(seed: int, n: int) -> None:
+    truth, _, named = cases(seed, n)
+    found = metrics.f1(metrics.confusion_matrix(truth, named, 7))
+    expected = oracle.f1_score(truth, named, labels=range(7), average=None, zero_division=np.nan)
+    np.testing.assert_allclose(found, expected)
+
+
+@SEEDS
+def test_errors_among_the_surest_are_the_naive_loops(seed: int) -> None:
+    truth, scores, named = cases(seed, 60)
+    order = metrics.surest_first(scores)
+    by_hand = sorted(range(60), key=lambda i: -scores[i].max())
+    assert order.tolist() == by_hand
+    wrong = (truth != named).astype(float)
+    expected = [np.mean([wrong[i] for i in by_hand[: k + 1]]) for k in range(60)]
+    np.testing.assert_allclose(metrics.risk_curve(wrong, order), expected)
+    assert metrics.risk_area(wrong, order) == pytest.approx(np.mean(expected))
+    assert metrics.risk_curve(wrong, order)[-1] == pytest.approx(wrong.mean())
+
+
+def test_a_perfect_order_of_errors_is_better_than_none() -> None:
+    wrong = np.array([1.0, 0, 1, 0])
+    best, worst = metrics.risk_area(wrong, np.array([1, 3, 0, 2])), metrics.risk_area(wrong, np.array([0, 2, 1, 3]))
+    assert best == pytest.approx((0 + 0 + 1 / 3 + 1 / 2) / 4)
+    assert best < 0.5 < worst
+
+
 def test_the_seed_decides_the_bootstrap() -> None:
     values = np.random.default_rng(0).normal(size=50)
 

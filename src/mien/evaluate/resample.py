@@ -87,7 +87,7 @@ def binned(scores: Floats, right: Floats) -> NDArray[np.float64]:
     out[rows, 0, place] = 1
     out[rows, 1, place] = scores.max(1)
     out[rows, 2, place] = right
-    return out.reshape(len(scores), -1)
+    return out.reshape(len(scores), 3 * BINS)
 
 
 def bin_values(sums: NDArray[np.float64]) -> Values:
