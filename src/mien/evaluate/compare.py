@@ -248,6 +248,7 @@ class _Case:
 
     @classmethod
     def of(cls, faces: LabelledFaces, asked: LabelSet, sets: Sequence[LabelSet]) -> _Case:
+        faces, gone = _within(faces, asked)
         beyond = [name for name in asked if name not in faces.labels and name in faces.vote_labels]
         held = truth(faces, Head(CROWD if beyond else "labels", asked))
         remarks = [f"the truth is the expression with the most votes: {faces.labels.name} lacks {', '.join(beyond)}"]
@@ -259,6 +260,7 @@ class _Case:
             raise DataError(msg)
         if lost := int((~kept).sum()):
             said.append(f"{lost} faces whose label was left out do not count")
+        said += gone
         target = None if held.target is None else _scaled(held.target[kept][:, place])
         label = np.searchsorted(np.sort(place), held.label[kept])
         return cls(faces.images[held.index[kept]], label, target, held.labels, shared, remarks * bool(beyond) + said)
@@ -269,6 +271,17 @@ class _Case:
         over = scores @ projection(own, self.asked, drop=_homeless(own, self.asked))
         place = [self.asked.index(name) for name in self.labels]
         return _scaled(over[:, place], empty=1 / len(place))
+
+
+def _within(faces: LabelledFaces, asked: LabelSet) -> tuple[LabelledFaces, list[str]]:
+    """Return the faces whose label has a place among the asked ones, and what is to be said about the others."""
+    lost = _homeless(faces.labels, asked)
+    if not lost or len(lost) == len(faces.labels):
+        return faces, []
+    kept = faces.relabelled(asked, drop={*lost, *_homeless(faces.vote_labels, asked)})
+    return kept, [
+        f"{len(faces) - len(kept)} faces labelled {', '.join(lost)} do not count: the labels asked for have none"
+    ]
 
 
 def _shared(asked: LabelSet, sets: Sequence[LabelSet]) -> tuple[tuple[str, ...], list[str]]:
