@@ -1,9 +1,10 @@
-"""`mien train` and `mien export`: making a model."""
+"""`mien train`: making a model."""
 
 from __future__ import annotations
 
 import json
 import logging
+import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,9 +13,9 @@ from typing import Annotated
 import typer
 
 from ..errors import MissingExtraError
-from .console import errors, fail, note
+from .console import errors, fail
 
-__all__ = ["export", "train"]
+__all__ = ["train"]
 
 
 def _needs_torch() -> None:
@@ -85,19 +86,7 @@ def _settings(
 def _log_plainly() -> None:
     """Print what training says of itself, and of Lightning only what it warns of."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    # What Lightning says of its own use of torch helps nobody who trains.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"lightning\.")
     for other in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(other).setLevel(logging.WARNING)
-
-
-def export(
-    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
-    to: Annotated[Path, typer.Option(help="The .onnx file to write; its card goes beside it.")],
-    data: Annotated[Path, typer.Option(help="FER2013, to calibrate on held-out faces and to score.")],
-) -> None:
-    """Export a run: ONNX, card with SHA-256 and scores, golden vectors."""
-    with errors():
-        _needs_torch()
-        from ..train.export import export as write
-
-        card = write(run, to, data=data)
-        note(f"wrote {to} ({card.size / 1e6:.2f} MB, SHA-256 {card.sha256})")

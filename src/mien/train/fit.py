@@ -6,7 +6,8 @@ import json
 import logging
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from .trained import begin, new_net
 __all__ = ["differences", "fit"]
 
 _log = logging.getLogger(__name__)
+_epochs_log = logging.getLogger(Monitor.__module__)
 
 _HARMLESS = ("name", "epochs", "monitor", "mode", "patience", "checkpoint_every", "card")
 """Settings that a run may change on its way: they decide when it ends and what of it is kept."""
@@ -109,7 +111,7 @@ def fit(
     module.fingerprint = faces.fingerprint()
     _say_what_is_there(faces)
     try:
-        with signals():
+        with signals(), _one_voice(quiet=trainer.progress_bar_callback is not None):
             trainer.fit(module, faces, ckpt_path=str(last) if last.exists() else None, weights_only=True)
     except SystemExit as error:  # what Lightning makes of Ctrl-C and SIGTERM
         if isinstance(error, Stopped):
@@ -159,6 +161,17 @@ def _check(recipe: Recipe, faces: FacesData, last: Path) -> None:
         raise ResumeError(msg)
 
 
+@contextmanager
+def _one_voice(*, quiet: bool) -> Iterator[None]:
+    """Keep the lines of the epochs back while a progress bar shows the same; they would be written across it."""
+    before = _epochs_log.level
+    _epochs_log.setLevel(logging.WARNING if quiet else before)
+    try:
+        yield
+    finally:
+        _epochs_log.setLevel(before)
+
+
 def _write_recipe(folder: Path, recipe: Recipe) -> None:
     if rank_zero_only.rank:
         return
@@ -206,7 +219,7 @@ def _trainer(
     lower = recipe.lower_is_better()
     held: list[Callback] = [Average(recipe.optim.ema)] if recipe.optim.ema else []
     held += [Patience(recipe.monitor, patience=recipe.patience, lower=lower)] if recipe.patience else []
-    held += [RichProgressBar(console_kwargs={"stderr": True})] if bar else []
+    held += [RichProgressBar(leave=True, console_kwargs={"stderr": True})] if bar else []
     held += [
         *more,
         Monitor(folder, recipe, _facts(recipe, faces, net)),

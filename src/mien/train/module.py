@@ -174,7 +174,7 @@ class ExpressionModule(lightning.LightningModule):  # type: ignore[misc, unused-
             name = f"{part}_{head}" if several else part
             scores |= {f"{name}_accuracy": whole.accuracy(head), f"{name}_f1": whole.f1(head)}
             scores |= {f"{name}_loss": whole.loss(head)} if several else {}
-        shown = {name: value for name, value in scores.items() if name.endswith(("loss", "accuracy"))}
+        shown = {n: v for n, v in scores.items() if n == f"{part}_loss" or (part == "val" and n.endswith("accuracy"))}
         self.log_dict(shown, on_step=False, on_epoch=True, prog_bar=True, batch_size=1)
         self.log_dict({n: v for n, v in scores.items() if n not in shown}, on_step=False, on_epoch=True, batch_size=1)
 
