@@ -199,6 +199,7 @@ def test_the_head_that_answers_is_the_nearest(room: Path) -> None:
     }
     assert heads == {"seven": "fer2013", "eight": "crowd", "five": "crowd", "two": "crowd"}
     assert ours("m", model, SEVEN).file_bytes == (room / "tiny.onnx").stat().st_size
+    assert ours("m", model, SEVEN).model is model  # a run's temporary file goes when its model does
     assert ours("m", Expression("expression"), SEVEN).options["model"] == "expression"
     assert ours("m", Expression("expression"), SEVEN).file_bytes == 0
 
@@ -234,8 +235,12 @@ def data(room: Path) -> Path:
 def test_the_command(room: Path, data: Path, found: Comparison) -> None:
     python = python_with(room, {"fer/fer.py": FER})
     quick = ("--rounds", 1, "--seconds", 0.01, "--out", room / "new" / "c.md")
-    code, said, told = run(room / "tiny.onnx", data, "--peer", f"fer={python}", *quick)
+    twin = room / "twin"
+    twin.mkdir()
+    write(twin, network()[0])
+    code, said, told = run(room / "tiny.onnx", twin / "tiny.onnx", data, "--peer", f"fer={python}", *quick)
     assert code == 0
+    assert str(twin / "tiny.onnx") in (room / "new" / "c.md").read_text()
     assert "McNemar's exact p" in said
     assert f"{found.rows[0].accuracy.value:.4f}" in said
     assert f"{found.rows[1].accuracy.value:.4f}" in said

@@ -41,6 +41,7 @@ class Opened:
         net = build(name, HEADS, **NETS[name]).eval()
         for module in net.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
+                torch.nn.init.uniform_(module.weight, 0.5, 1.5)
                 module.running_mean.normal_(0, 0.1)
                 module.running_var.uniform_(0.5, 1.5)
         self.net = folded(net)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +19,7 @@ from ..evaluate.compare import compare as judge
 from ..evaluate.comparison import MEASURES, Comparison, cells, markdown, notes
 from ..labels import LabelSet, labels_from
 from .console import INPUT_FAILED, answer, errors, note, table_console
-from .opening import is_run, open_model
+from .opening import open_model
 
 __all__ = ["compare"]
 
@@ -57,7 +59,7 @@ def compare(
             raise OptionError(msg)
         faces = read_labelled(data)
         wanted = labels_from(labels) if labels else faces.labels
-        entrants = [*(_entrant(m, wanted) for m in models), *(peer(p) for p in peers or ())]
+        entrants = [*_models(models, wanted), *(peer(p) for p in peers or ())]
         with Console(stderr=True).status("") as status:
             found = judge(
                 entrants,
@@ -82,11 +84,19 @@ def compare(
             raise typer.Exit(INPUT_FAILED)
 
 
-def _entrant(text: str, labels: LabelSet) -> Entrant:
+def _models(texts: list[str], labels: LabelSet) -> list[Entrant]:
+    """Return the models by their files' names, or by all that was written where two share a name."""
+    names = [Path(re.sub(r"(?<=\.onnx):.*", "", text)).name for text in texts]
+    return [
+        _entrant(text, name if names.count(name) == 1 else text, labels)
+        for text, name in zip(texts, names, strict=True)
+    ]
+
+
+def _entrant(text: str, name: str, labels: LabelSet) -> Entrant:
     if is_foreign(text):
-        return foreign(text)
-    # The process that runs the model opens it anew; a run was exported for it.
-    return ours(Path(text).name if is_run(text) else text, open_model(text, threads=1), labels)
+        return replace(foreign(text), name=name)
+    return ours(name, open_model(text, threads=1), labels)
 
 
 def _show(found: Comparison) -> None:

@@ -56,6 +56,8 @@ class Entrant:
         What its kind needs to know.
     file_bytes
         Size of the model's file where no package brings it.
+    model
+        Held so that a temporary file lives as long: that of a training run goes when its model does.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Entrant:
     python: Path = field(default_factory=lambda: Path(sys.executable))
     options: Mapping[str, Any] = field(default_factory=dict)
     file_bytes: int = 0
+    model: Expression | None = field(default=None, repr=False, compare=False)
 
 
 def ours(name: str, model: Expression, labels: LabelSet) -> Entrant:
@@ -81,6 +84,7 @@ def ours(name: str, model: Expression, labels: LabelSet) -> Entrant:
         kind="mien",
         options={"model": model.card.name if bundled else str(file.resolve()), "head": head.name},
         file_bytes=0 if bundled else file.stat().st_size,
+        model=model,
     )
 
 

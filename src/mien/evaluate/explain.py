@@ -111,7 +111,7 @@ class Explainer:
         if spec is None:
             msg = f"model {model.card.name!r}: its card does not say what goes in"
             raise ModelError(msg)
-        self._spec, self._model = spec, model
+        self._spec, self._model, self._threads = spec, model, threads
         blank = np.zeros((1, spec.height, spec.width), np.uint8)
         self.graph = Graph(model_file(model), prepare(blank, spec), threads=threads)
 
@@ -130,7 +130,7 @@ class Explainer:
         SourceError
             If no face is found.
         """
-        boxes = detector("mtcnn", min_face=MIN_FACE)(picture)
+        boxes = detector("mtcnn", min_face=MIN_FACE, threads=self._threads)(picture)
         if not len(boxes):
             msg = f"{name}: no face found; is it a ready crop? say --crop"
             raise SourceError(msg)

@@ -96,7 +96,9 @@ def draw(face: Explained, *, width: int = 1560) -> bytes:
     height = _TOP + below + 0.3
     figure = Figure(figsize=(_INCHES, height), dpi=width / _INCHES, facecolor="white")
     canvas = FigureCanvasAgg(figure)
-    figure.text(_EDGE / _INCHES, 1 - 0.42 / height, face.title, fontsize=15, color=_INK, weight="bold", va="center")
+    figure.text(
+        _EDGE / _INCHES, 1 - 0.42 / height, _short(face.title, 90), fontsize=15, color=_INK, weight="bold", va="center"
+    )
     _above(figure, face, height)
     _tiles(figure, face, sheets, height, below)
     out = io.BytesIO()
