@@ -32,6 +32,7 @@ from .report_tables import (
 __all__ = ["page"]
 
 _RANDOM, _WORST, _NAMED = 24, 24, 3
+_MANY = 9
 
 _CALIBRATION = ("Calibration: right as often as the score says?", "Calibration: as many votes as the score says?")
 
@@ -160,13 +161,16 @@ def _figures(judgement: Judgement, head: Answered) -> str:
         (_CALIBRATION[head.part == "crowd"], lambda theme: _calibration(judgement, head, theme)),
         ("Abstaining: errors among the faces answered", lambda theme: _risk(head, theme)),
     )
-    return f"<div class=figures>{''.join(_figure(title, draw) for title, draw in drawn)}</div>"
+    return (
+        f"<div class=figures>{''.join(_figure(title, draw, many=len(labels) > _MANY) for title, draw in drawn)}</div>"
+    )
 
 
-def _figure(title: str, draw: Callable[[plot.Theme], str]) -> str:
+def _figure(title: str, draw: Callable[[plot.Theme], str], *, many: bool) -> str:
+    kind = " class=big" if many and title.startswith("Confusion") else ""
     light, dark = (_uri("image/svg+xml", draw(theme).encode()) for theme in (plot.LIGHT, plot.DARK))
     return (
-        f"<figure><figcaption>{escape(title)}</figcaption><picture>"
+        f"<figure{kind}><figcaption>{escape(title)}</figcaption><picture>"
         f'<source media="(prefers-color-scheme: dark)" srcset="{dark}">'
         f'<img src="{light}" alt="{escape(title)}; the numbers stand in the tables"></picture></figure>'
     )

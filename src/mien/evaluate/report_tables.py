@@ -168,7 +168,8 @@ def _headlines(judgement: Judgement) -> Iterator[Headline]:
         yield Headline(state=f.state, title=f.check, text=f.summary, examples=f.examples)
     if judgement.jitter is not None:
         yield _jitter_line(judgement.jitter)
-    if judgement.persons is not None and judgement.persons.seen.n:
+    # The check of that name says it already.
+    if not judgement.findings and judgement.persons is not None and judgement.persons.seen.n:
         yield _person_line(judgement.persons)
     for table in judgement.subgroups:
         yield from _subgroup_lines(table)
@@ -349,13 +350,13 @@ def _persons(held: PersonScores) -> Table:
 def _subgroup(table: SubgroupTable) -> Table:
     rows: list[tuple[Cell, ...]] = [("all", f"{table.n:,}", number(table.accuracy), "", "", "")]
     rows += [_group(r) for r in table.rows]
+    tests = "1 test" if table.tests == 1 else f"{table.tests} tests"
     unlisted = f" {table.unlisted:,} smaller groups are not listed." if table.unlisted else ""
     return Table(
         title=f"By {table.column}",
         columns=(table.column, "faces", "accuracy", "against the rest", "p, Holm", "note"),
         rows=tuple(rows),
-        note=f"Difference of accuracy to all other known groups, Fisher's exact test, Holm over {table.tests} tests."
-        + unlisted,
+        note=f"Difference of accuracy to all other known groups, Fisher's exact test, Holm over {tests}.{unlisted}",
     )
 
 
