@@ -184,12 +184,17 @@ def _card(card: ModelCard) -> str:
         "licence": card.licence,
         "origin": card.origin,
         "data": card.data,
-        "labels": ", ".join(card.labels) if card.labels else None,
+        "heads": "; ".join(f"`{h.name}` ({', '.join(h.labels)})" for h in card.heads),
         "date": card.date,
         "commit": card.commit,
     }
     text = f"## {card.name}\n\n{card.summary}.\n\n" + "".join(f"- {k}: {v}\n" for k, v in facts.items() if v)
     text += "".join(f"- note: {note}\n" for note in card.notes)
+    if card.changes:
+        text += "\n" + _table(
+            ("quantised", "n", "before", "after"),
+            ((c.what, f"{c.n:,}" if c.n else "", f"{c.before:.4g}", f"{c.after:.4g}") for c in card.changes),
+        )
     if card.scores:
         text += "\n" + _table(
             ("data", "split", "n", "metric", "value", "95 % interval", "date"),

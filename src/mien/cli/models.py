@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from ..zoo.card import ModelCard
+from ..zoo.card import Change, ModelCard
 from ..zoo.catalog import card, names
 from .console import answer, errors, table_console
 
@@ -44,6 +44,10 @@ def _scores(c: ModelCard) -> list[str]:
     return [f"{s.data} {s.split} {s.metric} {s.value:.3f} [{s.low:.3f}, {s.high:.3f}] n={s.n}" for s in c.scores]
 
 
+def _change(c: Change) -> str:
+    return f"{c.what}: {c.before:g} → {c.after:g}" + (f" n={c.n}" if c.n else "")
+
+
 def _whole(c: ModelCard) -> None:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold")
@@ -59,13 +63,14 @@ def _whole(c: ModelCard) -> None:
         "licence": c.licence,
         "origin": c.origin,
         "data": c.data,
-        "labels": " ".join(c.labels.labels) if c.labels else "",
+        "heads": "\n".join(f"{h.name}: {' '.join(h.labels)}" for h in c.heads),
         "input": f"{c.input.width}×{c.input.height} {c.input.colour}, {c.input.low:g} to {c.input.high:g}"
         if c.input
         else "",
         "temperatures": ", ".join(f"{k} {v:.3f}" for k, v in c.temperatures),
         "made": " ".join(filter(None, (c.date, c.commit))),
         "scores": "\n".join(_scores(c)),
+        "quantised": "\n".join(_change(v) for v in c.changes),
         "notes": "\n".join(c.notes),
     }
     for key, value in rows.items():
