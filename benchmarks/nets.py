@@ -3,7 +3,8 @@
     python benchmarks/nets.py FER2013 recipes/minixception.toml … --out runs/nets [--set epochs=8]
 
 Each recipe becomes a run under ``--out``; a finished one is not trained again and a broken one is resumed. The
-checkpoint is the last one; PublicTest decides nothing. ``results.json`` and a table in Markdown are written after every net.
+checkpoint is the last one; PublicTest decides nothing. ``results.json`` and a table in Markdown are written after
+every net.
 """
 
 from __future__ import annotations
