@@ -17,6 +17,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from .. import __version__
 from ..data.importers import LabelledFaces
 from ..errors import OptionError, ResumeError
 from ..results.files import replacing
@@ -26,6 +27,7 @@ from .module import ExpressionModule, metric_names
 from .monitor import Monitor
 from .nets import Net, freeze_trunk
 from .recipe import Recipe, read_recipe
+from .revision import revision
 from .runs import flat
 from .schedule import Average, Patience
 from .targets import with_teacher
@@ -198,7 +200,9 @@ def _facts(recipe: Recipe, faces: FacesData, net: Net) -> Mapping[str, object]:
         "parameters": sum(p.numel() for p in net.parameters()),
         "trained_parameters": sum(p.numel() for p in net.parameters() if p.requires_grad),
         "labels": {head: list(labels) for head, labels in recipe.heads().items()},
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in ("torch", "lightning", "numpy")},
+        "commit": revision(),
+        "versions": {"mien": __version__, "python": platform.python_version()}
+        | {p: version(p) for p in ("torch", "lightning", "numpy")},
     }
 
 
