@@ -1,6 +1,9 @@
 """Recipes: what they hold, and what is said of an impossible one."""
 
+import dataclasses
 import json
+import re
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from mien.train.recipe import PLAIN, Optim, Recipe, Stage, plain_recipe, read_re
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 FLAGSHIP = RECIPES / "flagship.toml"
+PAGE = RECIPES.parent / "docs" / "training.md"
 
 
 def write(folder: Path, text: str) -> Path:
@@ -213,3 +217,17 @@ def test_flags_are_settings_upon_the_plain_ones() -> None:
     assert (recipe.name, recipe.net, recipe.labels, recipe.epochs, recipe.optim.lr) == ("elu5", "elu5", "six", 2, 0.01)
     assert recipe.batch == PLAIN["batch"]
     assert plain_recipe("elu5").optim.lr == PLAIN["optim"]["lr"]
+
+
+def _settings(kind: type, before: str = "") -> dict[str, object]:
+    """Return every setting with its default, as plain values."""
+    table = json.loads(json.dumps(dataclasses.asdict(kind(name="r") if kind is Recipe else kind())))
+    parts = {"name", "optim", "augment", "stages"}
+    return {before + name: value for name, value in table.items() if name not in parts}
+
+
+def test_the_page_on_training_has_every_setting_and_its_default() -> None:
+    rows = re.findall(r"^\| `([\w.]+)` \| (?:`(.*?)`)? *\|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    told = {name: tomllib.loads(f"x = {default}")["x"] if default else None for name, default in rows}
+    assert told.pop("stages") == [{"start": 0.0}]
+    assert told == _settings(Recipe) | _settings(Optim, "optim.") | _settings(Augment, "augment.")

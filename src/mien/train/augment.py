@@ -32,9 +32,11 @@ class Augment:
     shear
         Largest shear and aspect change.
     gamma
-        Largest |log gamma|.
-    blur, noise
-        Share of batches that are blurred or get Gaussian noise.
+        Largest change of log gamma, either way.
+    blur
+        Share of batches that are blurred.
+    noise
+        Share of batches that get Gaussian noise.
     erase
         Share of pictures that lose a rectangle (Zhong et al. 2017, arXiv 1708.04896).
     mixup

@@ -40,11 +40,16 @@ class Optim:
         ``trapezoid``: warmed up, held, then brought down in a straight line; ``cosine``: warmed up, then half a wave
         down to zero; ``onecycle``: half a wave up and half a wave down (Smith and Topin 2017, arXiv 1708.07120);
         ``plateau``: lowered when the monitored value stands still; ``constant``.
-    warmup, hold
-        Shares of all steps: until the rate is at its highest, and until it falls.
-    factor, patience, floor
-        Of ``plateau``: after so many epochs without progress the rate is multiplied by the factor, but not below the
-        floor.
+    warmup
+        Share of all steps until the rate is at its highest.
+    hold
+        Of ``trapezoid``: share of all steps until the rate falls.
+    factor
+        Of ``plateau``: by what the rate is multiplied.
+    patience
+        Of ``plateau``: after how many epochs without progress.
+    floor
+        Of ``plateau``: the rate that it does not go below.
     ema
         Decay a step of the weights' moving average, which is what is judged and kept; 0: the weights themselves.
     """
@@ -114,13 +119,17 @@ class Recipe:
     ----------
     name
         What the run is called unless somebody says otherwise.
-    net, net_options
-        A network of ``nets.NETS`` and what it takes.
+    net
+        A network of ``nets.NETS``.
+    net_options
+        What that network takes.
     labels
         ``both``: two heads, ``crowd`` from FER+'s votes and ``fer2013`` from FER2013's label; or a label set's name, or
         a list of labels of one's own, for one head ``labels``.
-    merge, drop
-        Where labels of the data go that ``labels`` does not have, and those whose faces are left out.
+    merge
+        Where labels of the data go that ``labels`` does not have: ``{disgust = "angry"}``.
+    drop
+        Labels of the data whose faces are left out.
     targets
         Of one head: the hard ``labels``, or the taggers' ``votes`` as a distribution.
     class_weights
@@ -131,11 +140,14 @@ class Recipe:
         A run or a file of weights: where the trunk begins, and each head that fits.
     freeze_trunk
         Train the heads alone.
-    teacher, teacher_weight
-        Runs, checkpoints or ONNX models whose averaged answer is blended into the targets at this share; one number,
-        or one for each head.
-    epochs, batch
-        How often all faces are seen, and faces a step, over all devices together.
+    teacher
+        Runs, checkpoints or ONNX models whose averaged answer is blended into the targets.
+    teacher_weight
+        The share at which it is; one number, or one for each head by its name.
+    epochs
+        How often all faces are seen.
+    batch
+        Faces a step, over all devices together.
     accumulate
         Parts that each device works its share of a batch through in, to fit into memory.
     seed
@@ -152,8 +164,10 @@ class Recipe:
         What the losses of the two heads count.
     smoothing
         Share of a hard label that is spread over all labels.
-    monitor, mode
-        The value by which the best checkpoint is kept; ``auto``: low for losses, high for all others.
+    monitor
+        The value by which the best checkpoint is kept.
+    mode
+        Whether it is the ``min`` or the ``max`` that is best; ``auto``: low for losses, high for all others.
     patience
         Epochs without progress that end the run; 0: never.
     checkpoint_every
