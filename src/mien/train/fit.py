@@ -17,7 +17,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from .. import __version__
 from ..data.importers import LabelledFaces
 from ..errors import OptionError, ResumeError
 from ..results.files import replacing
@@ -201,8 +200,7 @@ def _facts(recipe: Recipe, faces: FacesData, net: Net) -> Mapping[str, object]:
         "trained_parameters": sum(p.numel() for p in net.parameters() if p.requires_grad),
         "labels": {head: list(labels) for head, labels in recipe.heads().items()},
         "commit": revision(),
-        "versions": {"mien": __version__, "python": platform.python_version()}
-        | {p: version(p) for p in ("torch", "lightning", "numpy")},
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in ("torch", "lightning", "numpy")},
     }
 
 
