@@ -34,14 +34,16 @@ def _list(cards: list[ModelCard]) -> None:
     for head in ("name", "task", "size", "licence", "scores"):
         table.add_column(head, overflow="fold", justify="right" if head == "size" else "left")
     for c in cards:
-        table.add_row(c.name, c.task, f"{c.size / 1e6:.2f} MB", c.licence, "\n".join(_scores(c)) or "–")
+        table.add_row(c.name, c.task, f"{c.size / 1e6:.2f} MB", c.licence, "\n".join(_scores(c, brief=True)) or "–")
     console = table_console()
     console.print(table)
     console.print("\n`mien models NAME` shows origin, data and terms of one.")
 
 
-def _scores(c: ModelCard) -> list[str]:
-    return [f"{s.data} {s.split} {s.metric} {s.value:.3f} [{s.low:.3f}, {s.high:.3f}] n={s.n}" for s in c.scores]
+def _scores(c: ModelCard, *, brief: bool = False) -> list[str]:
+    """Say every score in a line; briefly, each metric once, without twins where that was measured."""
+    told = {s.metric: s for s in c.scores}.values() if brief else c.scores
+    return [f"{s.data} {s.split} {s.metric} {s.value:.3f} [{s.low:.3f}, {s.high:.3f}] n={s.n}" for s in told]
 
 
 def _change(c: Change) -> str:

@@ -120,7 +120,8 @@ def _read(file: Path) -> ModelCard:
 
 def _bundled() -> dict[str, Path]:
     ending = ".card.json"
-    return {f.name.removesuffix(ending): f for f in sorted(_WEIGHTS.glob(f"*{ending}"))}
+    found = {f.name.removesuffix(ending): f for f in _WEIGHTS.glob(f"*{ending}")}
+    return dict(sorted(found.items()))
 
 
 def names() -> tuple[str, ...]:
