@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import shutil
-import subprocess
 import tempfile
 import weakref
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from .bundle import golden_crops, placed, write_card, write_golden, write_networ
 from .calibrate import fit_temperature, temperatures
 from .quantize import quantize
 from .recipe import BOTH, Recipe
+from .revision import revision
 from .targets import relabelled
 
 __all__ = [
@@ -143,7 +143,7 @@ def export(
         summary=_summary(recipe, heads),
         parameters=sum(p.numel() for p in net.parameters()),
         date=date or datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
-        commit=_commit(),
+        commit=revision(),
         input=replace(net.input, template=template or _default_template()),
         labels=heads[0].labels,
         heads=heads,
@@ -293,13 +293,3 @@ def _measured(part: PartScores, card: ModelCard, data: str) -> Iterator[tuple[st
         head = f"the {card.heads[0].name} head, {len(part.labels.classes)} labels"
         yield data, f"accuracy of {head}", part.labels.accuracy
         yield data, f"balanced accuracy of {head}", part.labels.balanced_accuracy
-
-
-def _commit() -> str:
-    """Return the short commit of the checkout that this file lies in, or nothing outside one."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603  # nothing from outside
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return done.stdout.strip()
