@@ -285,7 +285,7 @@ def test_one_picture_with_two_labels_is_found() -> None:
     label = np.concatenate([np.zeros(20, np.int64), [1, 0, -1]])
     found = look(faces(images, np.full(23, "PublicTest"), label=label))["conflicting labels"]
     assert (found.state, found.count, found.rows) == ("found", 2, (0, 20))
-    assert found.summary == "2 of 22 faces show 1 pictures that occur with different labels"
+    assert found.summary == "2 of 22 faces show 1 picture that occurs with different labels"
     none = look(faces(portraits(5), np.full(5, "PublicTest"), label=np.full(5, -1)))["conflicting labels"]
     assert none.state == "not checked"
 

@@ -266,7 +266,8 @@ def _conflicts(scored: _Scored) -> Finding:
     if not len(torn):
         return Finding(name, "clear", f"none of the pictures of {len(rows):,} labelled faces has two labels")
     pictures = int((labels > 1).sum())
-    summary = f"{len(torn):,} of {len(rows):,} faces show {pictures:,} pictures that occur with different labels"
+    shown = "1 picture that occurs" if pictures == 1 else f"{pictures:,} pictures that occur"
+    summary = f"{len(torn):,} of {len(rows):,} faces show {shown} with different labels"
     return scored.finding(name, torn, summary)
 
 

@@ -26,7 +26,7 @@ __all__ = ["Answered", "Judgement", "PersonScores", "answered", "judge"]
 
 # A voted face costs 45 windows at 7 places; few faces would not pay for it.
 _JITTERED = 300
-_VOTED = 16
+_VOTED = 32
 _TRIALS = 2
 _PARTS = ("fer2013", "labels", "crowd")
 

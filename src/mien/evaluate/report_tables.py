@@ -180,7 +180,7 @@ def _headlines(judgement: Judgement) -> Iterator[Headline]:
         text = (
             f"{report.also_elsewhere:,} faces that are pixel for pixel in another split and {report.repeated:,} that "
             f"repeat one of this split are left out of the scores: {report.deduplicated.n:,} of "
-            f"{report.as_given.n:,} remain. What the split as given would say stands beside them."
+            f"{report.as_given.n:,} remain. What the split as given would say stands beside them"
         )
         yield Headline(state="note", title="pixel-equal pictures", text=text)
     for text in report.notes:
@@ -189,12 +189,15 @@ def _headlines(judgement: Judgement) -> Iterator[Headline]:
 
 def _jitter_line(jitter: JitterReport) -> Headline:
     both = jitter.moves[-1]
-    voted = f"; with the vote of {jitter.windows} windows in {both.voted.value:.1%}" if both.voted else ""
     text = (
         f"the label changes in {both.flips.value:.1%} ({both.flips.low:.1%}–{both.flips.high:.1%}) of the trials when "
-        f"the box moves by up to {jitter.shift:.0%} and scales by up to {jitter.scale:.0%} "
-        f"({jitter.faces:,} faces){voted}"
+        f"the box moves by up to {jitter.shift:.0%} and scales by up to {jitter.scale:.0%} ({jitter.faces:,} faces)"
     )
+    if both.voted and both.plain_of_voted:
+        text += (
+            f"; on {jitter.voted_faces:,} of them in {both.plain_of_voted.value:.1%}, and with the vote of "
+            f"{jitter.windows} windows in {both.voted.value:.1%} ({both.voted.low:.1%}–{both.voted.high:.1%})"
+        )
     return Headline(state="note", title="jitter gate", text=text)
 
 
