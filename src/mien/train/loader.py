@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data.balance import sampling_probability
 from ..data.importers import LabelledFaces, read_labelled
 from ..data.split import Split, split_training
 from ..models.prepare import prepare
@@ -105,9 +106,8 @@ class Batches:
         generator = torch.Generator().manual_seed(seed)
         if self._classes is None:
             return torch.randperm(n, generator=generator)
-        _, place, count = np.unique(self._classes, return_inverse=True, return_counts=True)
-        rarity = torch.from_numpy(1 / count[place])
-        return torch.multinomial(rarity, n, replacement=True, generator=generator)
+        chances = torch.from_numpy(sampling_probability(self._classes, int(self._classes.max()) + 1))
+        return torch.multinomial(chances, n, replacement=True, generator=generator)
 
     def _batch(self, whole: Tensor, part: int, seed: int) -> Batch:
         s = self.shard
