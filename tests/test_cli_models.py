@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import skimage
@@ -119,6 +120,21 @@ def moods(tmp_path_factory: pytest.TempPathFactory) -> Path:
         heads=(MOODS,),
         input=replace(SPEC, template=TEMPLATE),
     )
+
+
+def test_folders_of_other_names_are_merged_into_a_models_labels(moods: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for label in ("grin", "neutral"):
+        (tmp_path / label).mkdir()
+        for i in range(4):
+            cv2.imwrite(str(tmp_path / label / f"{i}.png"), rng.integers(0, 255, (48, 48), np.uint8))
+    code, _, err = mien("evaluate", moods, tmp_path, "--no-checks", "--json")
+    assert code == 2
+    assert "--merge grin=smile" in err
+    code, out, _ = mien("evaluate", moods, tmp_path, "--no-checks", "--json", "--merge", "grin=smile")
+    assert code == 0
+    counts = {c["label"]: c["n"] for c in json.loads(out)["as_given"]["labels"]["classes"]}
+    assert counts == {"smile": 4, "pout": 0, "neutral": 4}
 
 
 PORTRAIT = Path(skimage.__file__).parent / "data" / "astronaut.png"

@@ -19,6 +19,7 @@ from ..evaluate.report_tables import Number, headlines, number, overall, tables_
 from ..evaluate.report_tables import Table as Content
 from ..evaluate.run import PartScores, measure
 from ..evaluate.scores import LabelScores
+from ..labels import merges_from
 from .console import answer, errors, meter, note, table_console
 from .opening import open_model
 
@@ -33,6 +34,9 @@ def evaluate(
     split: Annotated[
         str | None,
         typer.Option(help="The split to measure on; else PublicTest, test, validation or val, else all faces."),
+    ] = None,
+    merge: Annotated[
+        list[str] | None, typer.Option(help="Where a label of the data goes that the model does not have: 0=neutral,…")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Write report.html, report.md and report.json into this folder.")
@@ -52,7 +56,7 @@ def evaluate(
     with errors():
         if out is not None:
             written.prepare(out)
-        found = _judged(model, data, split, _columns(by or []), checks=checks, quiet=as_json)
+        found = _judged(model, data, split, merge or [], _columns(by or []), checks=checks, quiet=as_json)
         files = written.write(found, out) if out is not None else ()
         if as_json:
             answer(found.as_dict())
@@ -66,7 +70,9 @@ def _columns(texts: Sequence[str]) -> list[str]:
     return [name.strip() for text in texts for name in text.split(",") if name.strip()]
 
 
-def _judged(model: str, data: Path, split: str | None, by: Sequence[str], *, checks: bool, quiet: bool) -> Judgement:
+def _judged(
+    model: str, data: Path, split: str | None, merge: Sequence[str], by: Sequence[str], *, checks: bool, quiet: bool
+) -> Judgement:
     started = time.monotonic()
     with meter(shown=not quiet, unit="faces") as (bar, task):
 
@@ -79,7 +85,7 @@ def _judged(model: str, data: Path, split: str | None, by: Sequence[str], *, che
             if bar:
                 bar.update(task, description=word)
 
-        measured = measure(open_model(model), data, split=split, progress=tell)
+        measured = measure(open_model(model), data, split=split, merge=merges_from(merge), progress=tell)
         return judge(measured, checks=checks, by=by, tell=say)
 
 
@@ -88,7 +94,8 @@ def _show(found: Judgement) -> None:
     console.print(f"{escape(report.model)} on {escape(report.data)} {escape(report.split)}", highlight=False)
     console.print(escape(overall(found)), highlight=False)
     for line in headlines(found):
-        console.print(f"{line.state}: {escape(line.title)}: {escape(line.text)}", highlight=False)
+        words = dict.fromkeys((line.state, line.title))
+        console.print(escape(f"{': '.join(words)}: {line.text}"), highlight=False)
     for title, part in (("as given", report.as_given), ("de-duplicated", report.deduplicated)):
         console.print(_scores(title, part))
     for table in tables_about_data(found):

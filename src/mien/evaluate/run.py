@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ ALL = "all"
 """The name of all faces together, where no split was asked for and the data has none to test on."""
 
 _CHUNK = 256
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 _TEST_NAMES = ("publictest", "test", "validation", "valid", "val")
 
 Scores = NDArray[np.floating[Any]]
@@ -153,6 +155,7 @@ def evaluate(
     data: str | Path | LabelledFaces,
     *,
     split: str | None = None,
+    merge: Mapping[str, str] = _NOTHING,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Measure an expression model on labelled faces.
@@ -167,6 +170,8 @@ def evaluate(
     split
         The split to measure on; the others serve to find pixel-equal pictures. None: PublicTest if there is one, else
         the first of test, validation, valid and val that there is, else all faces; ``report.split`` says which.
+    merge
+        Where labels of the data go that the model's first head does not have: ``{"0": "neutral"}``.
     progress
         Called with the faces read so far and their number.
 
@@ -177,7 +182,7 @@ def evaluate(
     ModelError
         If the model cannot be used.
     """
-    return measure(model, data, split=split, progress=progress).report
+    return measure(model, data, split=split, merge=merge, progress=progress).report
 
 
 def measure(
@@ -185,13 +190,16 @@ def measure(
     data: str | Path | LabelledFaces,
     *,
     split: str | None = None,
+    merge: Mapping[str, str] = _NOTHING,
     progress: Callable[[int, int], None] | None = None,
 ) -> Measurement:
     """Measure as `evaluate` does, and keep the faces and the scores of each."""
+    expression = Expression(model) if isinstance(model, str | Path) else model
     faces = data if isinstance(data, LabelledFaces) else read_labelled(data)
+    if merge:
+        faces = faces.relabelled(expression.heads[0].labels, merge)
     name, mask = _choose(faces, split)
     chosen, other = faces[mask], faces[~mask]
-    expression = Expression(model) if isinstance(model, str | Path) else model
     _check_heads(chosen, expression.heads)
     reading = read_all(expression, chosen.images, progress)
     elsewhere = np.isin(chosen.group, other.group)

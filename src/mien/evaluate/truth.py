@@ -121,9 +121,10 @@ def _meeting(head: Head, data: LabelSet) -> tuple[LabelSet, NDArray[np.float32] 
         return data, carry, None
     if (place := _carried(data, own)) is not None:
         return own, None, place
+    homeless = next((name for name in data if name not in own), data.labels[0])
     msg = (
         f"the data has the labels {', '.join(data)}, the {head.name} head names {', '.join(own)}: it was not measured; "
-        "merge the data's labels into the head's"
+        f"say where they go, for example --merge {homeless}={own.labels[0]}"
     )
     raise DataError(msg)
 
