@@ -20,14 +20,18 @@ from torchmetrics.functional.classification import multiclass_f1_score
 from mien.data.importers import LabelledFaces
 from mien.errors import DataError, ModelError, OptionError, SourceNotFoundError
 from mien.labels import EIGHT, SEVEN, SIX, THREE, LabelSet
+from mien.models.expression import Expression
+from mien.models.prepare import prepare
 from mien.train.augment import Augment, cut
+from mien.train.beginning import begin
+from mien.train.bundle import golden_crops
 from mien.train.fit import fit
 from mien.train.loader import Batches, FacesData, stratified
 from mien.train.module import Tally, metric_names
 from mien.train.nets import build
 from mien.train.targets import class_weight, make_targets, relabelled, with_teacher
 from mien.train.teacher import Teacher, answers, open_teacher
-from mien.train.trained import begin, checkpoint_of, new_net, open_net
+from mien.train.trained import checkpoint_of, new_net, open_net
 
 # Lightning warns of folders that are not empty, of few batches and of its own use of torch.
 pytestmark = [pytest.mark.usefixtures("undrawn")] + [
@@ -198,15 +202,41 @@ def test_a_run_begins_where_another_ended(faces: Path, run: Path, tmp_path: Path
     assert after["net.heads.labels.weight"].shape == (6, 16)
 
 
+CROPS = golden_crops()
+
+
+def test_training_goes_on_from_the_bundled_model() -> None:
+    net = build("residual", {"crowd": 8, "labels": 3})
+    pictures = torch.from_numpy(prepare(CROPS, net.input))
+    assert begin(net, "expression", CROPS) == ("crowd",)
+    told = torch.softmax(net.eval()(pictures)[0] / dict(Expression().card.temperatures)["crowd"], 1)
+    np.testing.assert_allclose(told.detach().numpy(), Expression().read(CROPS).crowd, atol=2e-4)
+    with torch.no_grad():
+        apart = (net.train().embed(pictures) - net.eval().embed(pictures)).abs().mean()
+        assert apart < 0.05 * net.embed(pictures).abs().mean(), "norms that leap when training begins"
+
+
+@pytest.mark.parametrize(
+    ("net", "model", "message"),
+    [
+        ("residual-s", "expression", "does not fit; name the net that the model is made of"),
+        ("residual", "expression-int8", "an eight-bit model cannot be trained on"),
+    ],
+)
+def test_a_model_that_cannot_be_begun_with(net: str, model: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        begin(build(net, {"labels": 3}), model, CROPS)
+
+
 def test_heads_that_fit_are_taken_over(run: Path, tmp_path: Path) -> None:
     both = build("residual", {"crowd": 8, "fer2013": 6}, **TINY)
-    assert begin(both, run) == ("crowd",)
+    assert begin(both, run, CROPS) == ("crowd",)
     _, old = open_net(run)
     torch.testing.assert_close(both.heads["crowd"].weight, old.heads["crowd"].weight)
     with pytest.raises(ModelError, match="does not fit the trunk"):
-        begin(build("residual", {"labels": 3}, widths=[8, 8], depths=[1, 1], stem=4), run)
+        begin(build("residual", {"labels": 3}, widths=[8, 8], depths=[1, 1], stem=4), run, CROPS)
     with pytest.raises(SourceNotFoundError, match=r"no best\.ckpt and no last\.ckpt in it"):
-        begin(both, tmp_path)
+        begin(both, tmp_path, CROPS)
     (tmp_path / "x.ckpt").write_bytes(b"no checkpoint")
     with pytest.raises(ModelError, match=r"x\.ckpt: not a checkpoint of mien"):
         open_net(tmp_path / "x.ckpt")

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from ..errors import MissingExtraError
+from ..labels import merges_from
 from .console import errors, fail
 
 __all__ = ["train"]
@@ -34,6 +35,13 @@ def train(
     net: Annotated[str | None, typer.Option(help="A network by its name, in place of a recipe.")] = None,
     labels: Annotated[
         str | None, typer.Option(help="both, eight, seven, six, five, three, or a list: smile,pout,neutral")
+    ] = None,
+    merge: Annotated[
+        list[str] | None,
+        typer.Option(help="Where a label goes that --labels does not have: disgust=angry,…"),
+    ] = None,
+    init: Annotated[
+        str | None, typer.Option(help="What to begin with: expression (with --net residual), a run, a file of weights.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="How often all faces are seen.")] = None,
     batch: Annotated[int | None, typer.Option(help="Faces a step, over all devices together.")] = None,
@@ -58,7 +66,7 @@ def train(
         from ..train.recipe import plain_recipe, read_recipe
 
         _log_plainly()
-        given = _settings(labels, epochs, batch, lr, no_augment, settings or ())
+        given = _settings(labels, merge or (), init, epochs, batch, lr, no_augment, settings or ())
         plan = read_recipe(recipe, settings=given) if recipe else plain_recipe(net or "", settings=given)
         folder = run or Path("runs") / (name or plan.name)
         fit(plan, data, folder, resume=resume, limit=limit, devices=devices, nodes=nodes)
@@ -66,6 +74,8 @@ def train(
 
 def _settings(
     labels: str | None,
+    merge: Sequence[str],
+    init: str | None,
     epochs: int | None,
     batch: int | None,
     lr: float | None,
@@ -73,8 +83,15 @@ def _settings(
     settings: Sequence[str],
 ) -> list[str]:
     """Return the flags as settings, those of ``--set`` last."""
+
+    def quoted(text: str) -> str:
+        return json.dumps(text, ensure_ascii=False)
+
+    places = ", ".join(f"{quoted(k)} = {quoted(v)}" for k, v in merges_from(merge).items())
     flags = {
-        "labels": None if labels is None else json.dumps(labels, ensure_ascii=False),
+        "labels": None if labels is None else quoted(labels),
+        "merge": f"{{{places}}}" if places else None,
+        "init": None if init is None else quoted(init),
         "epochs": epochs,
         "batch": batch,
         "optim.lr": lr,

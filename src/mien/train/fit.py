@@ -20,6 +20,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from ..data.importers import LabelledFaces
 from ..errors import OptionError, ResumeError
 from ..results.files import replacing
+from .beginning import begin
 from .checkpoint import LAST, Atomic, Checkpoints, Stopped, signals
 from .loader import FacesData
 from .module import ExpressionModule, metric_names
@@ -31,7 +32,7 @@ from .runs import flat
 from .schedule import Average, Patience
 from .targets import with_teacher
 from .teacher import answers
-from .trained import begin, new_net
+from .trained import new_net
 
 __all__ = ["differences", "fit"]
 
@@ -97,7 +98,7 @@ def fit(
     faces = FacesData(data, recipe, net.input, limit=limit)
     _check(recipe, faces, last)
     if not last.exists() and recipe.init:
-        taken = begin(net, recipe.init)
+        taken = begin(net, recipe.init, faces.split.train.images)
         _log.info("began with %s: the trunk%s", recipe.init, "".join(f", the head {h}" for h in taken))
     if recipe.freeze_trunk:
         freeze_trunk(net)

@@ -137,7 +137,8 @@ class Recipe:
     sampler
         ``balanced``: an epoch draws every class equally often.
     init
-        A run or a file of weights: where the trunk begins, and each head that fits.
+        A run, a file of weights, a float ``.onnx`` or a bundled model's name: where the trunk begins, and each head
+        that fits.
     freeze_trunk
         Train the heads alone.
     teacher

@@ -1,4 +1,4 @@
-"""Nets that were trained before: opened to answer, or taken to begin with."""
+"""Nets that were trained before, opened to answer."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import torch
 
 from ..errors import ModelError, OptionError, SourceNotFoundError
 from .checkpoint import BEST, LAST
-from .nets import Net, build, load_trunk, upgrade_keys
-from .nets.weights import read_weights
+from .nets import Net, build, upgrade_keys
 from .recipe import Recipe, read_recipe, recipe_of
 
-__all__ = ["begin", "checkpoint_of", "new_net", "open_net"]
+__all__ = ["checkpoint_of", "new_net", "open_net"]
 
 
 def new_net(recipe: Recipe) -> Net:
@@ -85,30 +84,3 @@ def open_net(path: str | Path) -> tuple[Recipe, Net]:
         msg = f"{file}: does not fit its recipe ({str(error).splitlines()[0]})"
         raise ModelError(msg) from error
     return recipe, net.eval()
-
-
-def begin(net: Net, path: str | Path) -> tuple[str, ...]:
-    """Give a net the trunk of a run, a checkpoint or a file of weights, in place, and each head that fits by name.
-
-    Returns
-    -------
-    tuple of str
-        The heads that were taken over.
-
-    Raises
-    ------
-    SourceNotFoundError
-        If there is no such file.
-    ModelError
-        If the trunk does not fit.
-    """
-    file = checkpoint_of(path)
-    load_trunk(net, file)
-    held = upgrade_keys(read_weights(file))
-    taken = []
-    for name, head in net.heads.items():
-        own = {k: held.get(f"heads.{name}.{k}") for k in head.state_dict()}
-        if all(v is not None and v.shape == head.state_dict()[k].shape for k, v in own.items()):
-            head.load_state_dict(own)
-            taken.append(name)
-    return tuple(taken)
