@@ -287,3 +287,13 @@ def test_models_of_an_unknown_name() -> None:
 def test_the_command_is_installed() -> None:
     ran = subprocess.run([sys.executable, "-m", "mien", "--version"], capture_output=True, text=True, check=True)
     assert ran.stdout.startswith("mien ")
+
+
+def test_a_command_loads_no_other_command() -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from mien.cli.app import app; "
+        "CliRunner().invoke(app, ['analyze', '--help']); "
+        "print(sorted(n for n in sys.modules if n.startswith(('mien.cli.', 'mien.evaluate', 'mien.train'))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['mien.cli.analyze', 'mien.cli.app', 'mien.cli.console', 'mien.cli.opening']"

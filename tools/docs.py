@@ -108,7 +108,8 @@ def _reasons() -> Iterator[tuple[columns.Reason, str]]:
 
 def _cli() -> str:
     group: Any = typer.main.get_command(app)
-    parts = [_command(f"mien {name}", command) for name, command in sorted(group.commands.items())]
+    names = sorted(group.list_commands(None))
+    parts = [_command(f"mien {name}", group.get_command(None, name)) for name in names]
     return f"""{_NOTE}# The command line
 
 {_sentence(group.help)}
