@@ -17,10 +17,11 @@ import torch
 from tiny import TINY, recipe, weights
 
 from mien.data.split import split_training
-from mien.errors import DataError, ResumeError
+from mien.errors import DataError, OutputError, ResumeError
 from mien.models.prepare import prepare
 from mien.train import monitor
 from mien.train.augment import Augment, mix
+from mien.train.checkpoint import Atomic
 from mien.train.fit import fit
 from mien.train.loader import INPUT, Batches
 from mien.train.nets import NETS
@@ -168,3 +169,21 @@ def test_every_net_trains(name: str, faces: Path, tmp_path: Path, monkeypatch: p
     moved = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert moved["global_step"] == 4
     assert open_net(tmp_path)[0].net == name
+
+
+def test_what_cannot_be_written_is_one_line(tmp_path: Path, faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="the folder of the run cannot be made"):
+        fit(recipe(), faces, tmp_path / "file" / "run", progress=False)
+
+    def full(*_arguments: object) -> None:
+        message = "[enforce fail at inline_container.cc:672] . unexpected pos"
+        raise RuntimeError(message)
+
+    Atomic().save_checkpoint({"a": 1}, tmp_path / "last.ckpt")
+    before = (tmp_path / "last.ckpt").read_bytes()
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OutputError, match=r"last\.ckpt: the checkpoint cannot be written"):
+        Atomic().save_checkpoint({"a": 2}, tmp_path / "last.ckpt")
+    assert (tmp_path / "last.ckpt").read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "last.ckpt"]

@@ -19,6 +19,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from ..errors import OutputError
 from ..results.files import replacing
 
 __all__ = ["BEST", "LAST", "Atomic", "Checkpoints", "Stopped", "signals"]
@@ -41,10 +42,20 @@ class Atomic(TorchCheckpointIO):  # type: ignore[misc, unused-ignore]  # lightni
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
     ) -> None:
-        """Write it."""
+        """Write it.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written; the checkpoint before it stays.
+        """
         del storage_options
         with replacing(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
+            try:
+                torch.save(checkpoint, temporary)
+            except RuntimeError as error:  # what torch makes of a disk that is full
+                msg = f"{path}: the checkpoint cannot be written, the disk may be full; make room and add --resume"
+                raise OutputError(msg) from error
 
 
 class Checkpoints(Checkpoint):  # type: ignore[misc, unused-ignore]  # lightning may be absent

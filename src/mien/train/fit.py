@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from ..data.importers import LabelledFaces
-from ..errors import OptionError, ResumeError
+from ..errors import OptionError, OutputError, ResumeError
 from ..results.files import replacing
 from .beginning import begin
 from .checkpoint import LAST, Atomic, Checkpoints, Stopped, signals
@@ -177,7 +177,11 @@ def _one_voice(*, quiet: bool) -> Iterator[None]:
 def _write_recipe(folder: Path, recipe: Recipe) -> None:
     if rank_zero_only.rank:
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"{folder}: the folder of the run cannot be made ({error.strerror or error}); name another by --run"
+        raise OutputError(msg) from error
     with replacing(folder / "recipe.json") as temporary:
         temporary.write_text(json.dumps(recipe.as_dict(), indent=1, ensure_ascii=False), encoding="utf-8")
 
