@@ -108,8 +108,7 @@ def _reasons() -> Iterator[tuple[columns.Reason, str]]:
 
 def _cli() -> str:
     group: Any = typer.main.get_command(app)
-    names = sorted(group.list_commands(None))
-    parts = [_command(f"mien {name}", group.get_command(None, name)) for name in names]
+    parts = list(_commands("mien", group))
     return f"""{_NOTE}# The command line
 
 {_sentence(group.help)}
@@ -122,6 +121,17 @@ mien [--version] [--help] COMMAND ...
 ```
 
 {chr(10).join(parts)}"""
+
+
+def _commands(path: str, group: Any) -> Iterator[str]:
+    """Give the section of every command, those of a group after it."""
+    for name in sorted(group.list_commands(None)):
+        command = group.get_command(None, name)
+        if hasattr(command, "list_commands"):
+            yield f"## {path} {name}\n\n{_sentence(command.help)}\n"
+            yield from _commands(f"{path} {name}", command)
+        else:
+            yield _command(f"{path} {name}", command)
 
 
 def _sentence(text: str | None) -> str:

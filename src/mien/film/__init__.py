@@ -1,0 +1,1 @@
+"""A film as an index: built once, then asked in milliseconds."""

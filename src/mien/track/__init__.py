@@ -1,0 +1,1 @@
+"""One face over time: tracks, and expressions that hold steady."""
