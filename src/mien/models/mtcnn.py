@@ -183,6 +183,24 @@ def _cut(halves: list[Picture], squares: Floats, size: int) -> NDArray[np.uint8]
     return out
 
 
+def _cut_near(picture: Picture, square: Floats) -> NDArray[np.uint8]:
+    """Cut one square out as a crop (1, 48, 48, 3); only its surroundings are made smaller, not the whole picture."""
+    h, w = picture.shape[:2]
+    left, top = np.clip(np.floor(square[:2]) - 2, 0, [w - 1, h - 1]).astype(int)
+    right, bottom = np.clip(np.ceil(square[2:]) + 2, [left + 1, top + 1], [w, h]).astype(int)
+    part = np.ascontiguousarray(picture[top:bottom, left:right])
+    moved = square - np.array([left, top, left, top], np.float32)
+    return _cut(_halved(part), moved[None], 48)
+
+
+def _fit(squares: Floats, out: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return boxes (N, 4), scores (N,) and points (N, 5, 2) that the third stage gives for squares (N, 4)."""
+    # Five x, then five y, as shares of the square.
+    shares = out[:, 4:14].reshape(-1, 2, 5).transpose(0, 2, 1)
+    points = squares[:, None, :2] + shares * (squares[:, None, 2:] - squares[:, None, :2])
+    return _shift(squares, out[:, :4]), _sigmoid(out[:, 14]), points
+
+
 def _shift(boxes: Floats, offsets: Floats) -> Floats:
     """Move the edges of boxes by offsets that are shares of their sides."""
     sides = boxes[:, 2:] - boxes[:, :2]
@@ -276,6 +294,36 @@ class Mtcnn:
         found = Boxes(box * factor, score, points * factor[:2] - 0.5, np.full(len(box), -1, np.int16))
         return with_eyes(picture, found, require=True) if self.require_eyes else found
 
+    def follow(self, picture: Picture, box: Floats) -> tuple[Boxes, NDArray[np.bool_]]:
+        """Look again at places where faces were a moment ago: the third stage alone, a small part of a search's cost.
+
+        Parameters
+        ----------
+        picture
+            (H, W, 3) uint8 RGB.
+        box
+            (N, 4) float32, where the faces should be, pixels.
+
+        Returns
+        -------
+        Boxes
+            N boxes with points, in the order of ``box``, fitted to this picture.
+        ndarray
+            (N,) bool: there is a face.
+
+        Raises
+        ------
+        ShapeError
+            If the picture has another shape or dtype.
+        """
+        squares = _square(np.asarray(box, np.float32).reshape(-1, 4))
+        if not len(squares):
+            return Boxes.empty(), np.zeros(0, np.bool_)
+        crops = np.concatenate([_cut_near(image.check(picture), s) for s in squares])
+        fitted, score, points = _fit(squares, _run("mtcnn-onet", crops, self.threads))
+        found = Boxes(fitted, score, points - np.float32(0.5), np.full(len(fitted), -1, np.int16))
+        return found, score > self.thresholds[2]
+
     def _propose(self, halves: list[Picture], *, first: float) -> Floats:
         """Run the first stage over the pyramid: boxes (N, 4), best first."""
         h, w = halves[0].shape[:2]
@@ -323,14 +371,9 @@ class Mtcnn:
             none = Boxes.empty()
             return none.box, none.score, none.points
         squares = _square(boxes)
-        out = _run("mtcnn-onet", _cut(halves, squares, 48), self.threads)
-        score = _sigmoid(out[:, 14])
+        box, score, points = _fit(squares, _run("mtcnn-onet", _cut(halves, squares, 48), self.threads))
         good = score > self.thresholds[2]
-        squares, score, out = squares[good], score[good], out[good]
-        box = _shift(squares, out[:, :4])
-        # Five x, then five y, as shares of the square.
-        shares = out[:, 4:14].reshape(-1, 2, 5).transpose(0, 2, 1)
-        points = squares[:, None, :2] + shares * (squares[:, None, 2:] - squares[:, None, :2])
+        box, score, points = box[good], score[good], points[good]
         kept = geometry.nms(box, score, threshold=0.7, by="smaller")
         kept = kept[geometry.same_face(box[kept], score[kept])]
         return box[kept], score[kept], points[kept]
