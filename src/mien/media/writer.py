@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -13,29 +12,20 @@ from typing import Self
 import av
 import cv2
 import numpy as np
-from av.audio.frame import AudioFrame
-from av.audio.resampler import AudioResampler
-from av.audio.stream import AudioStream
-from av.container import InputContainer, OutputContainer
-from av.packet import Packet
+from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 
 from ..errors import OptionError, OutputError, ShapeError
 from ..image import Picture, check
+from .sound import SoundPacket, beginning, sounds
 from .video import open_container
 
 __all__ = ["FilmWriter", "write_picture"]
 
 _CLOCK = Fraction(1, 90_000)
 _BT709 = 1
-# What MP4 holds and players play; anything else is encoded anew.
-_KEPT_SOUND = {"aac", "mp3", "ac3", "eac3", "alac", "flac", "opus"}
-_AAC_RATES = {8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000}
-_AAC_FRAME = 1024
-# By number, since PCM often does not say which of its channels is which.
-_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 _ENCODERS = {
     ".jpg": (cv2.IMWRITE_JPEG_QUALITY, 92),
     ".jpeg": (cv2.IMWRITE_JPEG_QUALITY, 92),
@@ -118,6 +108,10 @@ class FilmWriter:
         Frames a second, a hint for players; None if unknown. Frames keep the times that `write` gets.
     sound_from
         A film whose audio streams go along, at their own times: copied where MP4 can hold them, else encoded as AAC.
+    span
+        Begin and end of a stretch of that film, seconds by its own clock: this film is only so long, and begins at 0.
+        Copied sound is cut to the packet; what its decoder needs from before the begin goes along behind an edit list,
+        so that it is heard to the sample.
     crf
         Quality of x264, 0 (lossless) to 51; 18 to 28 is usual.
 
@@ -144,8 +138,12 @@ class FilmWriter:
         height: int,
         fps: float | None,
         sound_from: str | os.PathLike[str] | None = None,
+        span: tuple[float, float] | None = None,
         crf: int = 20,
     ) -> None:
+        if span is not None and not span[0] < span[1] < float("inf"):
+            msg = f"span must begin before it ends, got {span[0]:g} to {span[1]:g} seconds"
+            raise OptionError(msg)
         if width < 1 or height < 1 or not 0 <= crf <= 51:
             msg = f"width and height must be at least 1 and crf in 0…51, got {width} × {height} and {crf}"
             raise OptionError(msg)
@@ -153,17 +151,23 @@ class FilmWriter:
         self._size = height, width
         self._fps = fps if fps is not None and 0 < fps < 1000 else 25.0
         self._last: int | None = None
+        self._until = None if span is None else round((span[1] - span[0]) / _CLOCK)
         self._part = _part(self.path)
-        with ExitStack() as opened:
-            source = opened.enter_context(open_container(sound_from, str(sound_from))) if sound_from else None
+        self._sound_from = sound_from
+        with ExitStack() as self._open:
+            source = self._reopened() if sound_from else None
             _claim(self.path, self._part)
             self._out = av.open(str(self._part), "w", format="mp4", container_options={"movflags": "+faststart"})
-            opened.callback(self._discard)
-            self._base = _beginning(source) if source is not None else 0.0
+            self._open.callback(self._discard)
+            self._base = span[0] if span else beginning(source) if source is not None else 0.0
             self._video = self._add_video(crf)
-            self._sounds = _sounds(source, self._out, self._base) if source is not None else iter(())
-            self._sound: tuple[float, Packet[AudioStream]] | None = None
-            self._open = opened.pop_all()
+            self._sounds = sounds(self._reopened, source, self._out, span) if source is not None else iter(())
+            self._sound: SoundPacket | None = None
+            self._held: VideoFrame | None = None
+            self._open = self._open.pop_all()
+
+    def _reopened(self) -> InputContainer:
+        return self._open.enter_context(open_container(self._sound_from or "", str(self._sound_from)))
 
     def _add_video(self, crf: int) -> VideoStream:
         rate = Fraction(self._fps).limit_denominator(1001)
@@ -206,12 +210,22 @@ class FilmWriter:
         frame = VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24").reformat(
             format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG, threads=1
         )
-        frame.pts, frame.time_base, frame.duration = self._stamp(time), _CLOCK, round(1 / self._fps / _CLOCK)
+        frame.pts, frame.time_base = self._stamp(time), _CLOCK
         try:
-            self._mux_sound(float(frame.pts * _CLOCK))
-            self._out.mux(self._video.encode(frame))
+            self._encode(frame)
         except (av.FFmpegError, OSError) as error:
             raise _refuse(self.path, error) from error
+
+    def _encode(self, following: VideoFrame | None) -> None:
+        """Encode the frame that is held, for as long as it is shown: until the one that follows, which is held now."""
+        held, self._held = self._held, following
+        if held is None or held.pts is None:
+            return
+        step = round(1 / self._fps / _CLOCK)
+        until = following.pts if following is not None else self._until
+        held.duration = until - held.pts if until is not None and until > held.pts else step
+        self._mux_sound(float(held.pts * _CLOCK))
+        self._out.mux(self._video.encode(held))
 
     def _stamp(self, time: float) -> int:
         step = round(1 / self._fps / _CLOCK)
@@ -244,6 +258,7 @@ class FilmWriter:
             msg = f"{self.path}: not written, since it would have no frame"
             raise OutputError(msg)
         try:
+            self._encode(None)
             self._out.mux(self._video.encode(None))
             self._mux_sound(float("inf"))
             self._out.close()
@@ -257,72 +272,3 @@ class FilmWriter:
             self._out.close()
         with suppress(OSError):
             self._part.unlink(missing_ok=True)
-
-
-def _beginning(source: InputContainer) -> float:
-    """Return the time that becomes 0, seconds: the clock of an MPEG stream may begin at any hour, others at theirs."""
-    running = source.format.name in {"mpegts", "mpeg"}
-    return source.start_time / av.time_base if running and source.start_time else 0.0
-
-
-def _sounds(source: InputContainer, out: OutputContainer, base: float) -> Iterator[tuple[float, Packet[AudioStream]]]:
-    """Prepare an audio stream in ``out`` for each in ``source``; give their packets with their times in seconds."""
-    tracks = {s.index: _track(s, out) for s in source.streams.audio if getattr(s, "codec_context", None)}
-    return _packets(source, tracks, base)
-
-
-def _packets(
-    source: InputContainer, tracks: dict[int, _Copied | _Encoded], base: float
-) -> Iterator[tuple[float, Packet[AudioStream]]]:
-    if not tracks:
-        return
-    read = source.demux(*(s for s in source.streams.audio if s.index in tracks))
-    # Sound that breaks off ends there; the film itself says, frame by frame, what it lacks.
-    with suppress(av.FFmpegError):
-        for packet in read:
-            for done in tracks[packet.stream.index].take(packet):  # type: ignore[arg-type]  # of audio
-                if done.pts is not None and done.time_base:
-                    shift = round(base / done.time_base)
-                    done.pts -= shift
-                    done.dts = done.pts if done.dts is None else done.dts - shift
-                    yield float(done.pts * done.time_base), done
-
-
-def _track(stream: AudioStream, out: OutputContainer) -> _Copied | _Encoded:
-    return (_Copied if stream.codec_context.name in _KEPT_SOUND else _Encoded)(stream, out)
-
-
-class _Copied:
-    """An audio stream that goes along as it is."""
-
-    def __init__(self, stream: AudioStream, out: OutputContainer) -> None:
-        self._stream = out.add_stream_from_template(stream)
-
-    def take(self, packet: Packet[AudioStream]) -> Iterator[Packet[AudioStream]]:
-        if packet.dts is not None:  # the packet at the end is empty
-            packet.stream = self._stream
-            yield packet
-
-
-class _Encoded:
-    """An audio stream that MP4 cannot hold, encoded as AAC."""
-
-    def __init__(self, stream: AudioStream, out: OutputContainer) -> None:
-        rate = stream.rate if stream.rate in _AAC_RATES else 48_000
-        layout = _LAYOUTS.get(stream.channels, "stereo")
-        self._source = stream
-        self._stream = out.add_stream("aac", rate=rate)
-        self._stream.layout = layout
-        self._resampler = AudioResampler(format="fltp", layout=layout, rate=rate, frame_size=_AAC_FRAME)
-
-    def take(self, packet: Packet[AudioStream]) -> Iterator[Packet[AudioStream]]:
-        with suppress(av.InvalidDataError):
-            for frame in self._source.decode(packet):
-                yield from self._encode(frame)
-        if packet.dts is None:
-            yield from self._encode(None)
-            yield from self._stream.encode(None)
-
-    def _encode(self, frame: AudioFrame | None) -> Iterator[Packet[AudioStream]]:
-        for even in self._resampler.resample(frame):
-            yield from self._stream.encode(even)
