@@ -326,7 +326,9 @@ def analyze(
         int | None, typer.Option(help="Look for faces with the longer side at most so many pixels; default 1280.")
     ] = None,
     every: Annotated[int, typer.Option(help="Read only each n-th frame of films.", min=1)] = 1,
-    detect_every: Annotated[int, typer.Option(help="Detect in each k-th frame and carry boxes over in between.")] = 1,
+    detect_every: Annotated[int, typer.Option(help="Detect in each k-th frame and follow the faces in between.")] = 1,
+    track: Annotated[bool, typer.Option("--track", help="Give each face of a film one number over time.")] = False,
+    vote: Annotated[int, typer.Option(help="Read each face in 45 (9, 5) windows and take their mean; 0: one.")] = 0,
     seconds: Annotated[float | None, typer.Option(help="Stop a camera or stream after so long.")] = None,
     min_score: Annotated[float, typer.Option(help="Name no label below this score.")] = 0.0,
     best_only: Annotated[
@@ -361,6 +363,8 @@ def analyze(
             min_face=min_face,
             width=width,
             detect_every=detect_every,
+            track=track,
+            vote=vote,
             min_score=min_score,
             best_only=best_only,
             one_face=one_face,

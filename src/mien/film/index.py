@@ -251,10 +251,15 @@ def face_schema(labels: LabelSet) -> pa.Schema:
     return arrow_schema(face_columns(labels), schema(labels).metadata)
 
 
+def frame_schema() -> pa.Schema:
+    """Return the Arrow schema of the frame table."""
+    return arrow_schema({c.name: c for c in FRAME_COLUMNS})
+
+
 def frame_table(frames: Frames) -> pa.Table:
     """Return rows of the frame table."""
     columns = {c.name: c for c in FRAME_COLUMNS}
-    return as_table(columns, {f.name: getattr(frames, f.name) for f in fields(frames)}, arrow_schema(columns))
+    return as_table(columns, {f.name: getattr(frames, f.name) for f in fields(frames)}, frame_schema())
 
 
 def track_table(tracks: Tracks) -> pa.Table:

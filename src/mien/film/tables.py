@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
@@ -70,6 +70,9 @@ TRACK_COLUMNS: tuple[Column, ...] = (
     Column("top", np.str_, (), "label", "", "The label with the highest mean score; empty where nothing was read."),
 )
 """The columns of the track table; the mean score of each label follows them, one column a label."""
+
+
+_FRAME_NAMES = tuple(c.name for c in FRAME_COLUMNS)
 
 
 def face_columns(labels: LabelSet) -> Mapping[str, Column]:
@@ -165,6 +168,12 @@ class Frames:
     def build(cls, n: int, **arrays: Any) -> Self:
         """Make a table of N rows; a scalar is repeated, what is not given holds its declared missing value."""
         return cls(**_built(n, {c.name: c for c in FRAME_COLUMNS}, arrays))
+
+    @classmethod
+    def concat(cls, parts: Iterable[Self]) -> Self:
+        """Join tables, one after the other."""
+        held = list(parts)
+        return cls(**{n: np.concatenate([getattr(p, n) for p in held]) for n in _FRAME_NAMES}) if held else cls.build(0)
 
     def __len__(self) -> int:
         return len(self.ordinal)

@@ -13,12 +13,18 @@ from .base import Detector
 from .haar import Haar, count_eyes
 from .mtcnn import Mtcnn
 
-__all__ = ["DETECTORS", "Haar", "Mtcnn", "count_eyes", "detector"]
+__all__ = ["CARDS", "DETECTORS", "Haar", "Mtcnn", "count_eyes", "detector"]
 
 DETECTORS: Mapping[str, Callable[..., Detector]] = MappingProxyType(
     {"mtcnn": Mtcnn, "haar": Haar, "haar-alt2": partial(Haar, cascade="alt2")}
 )
 """What makes a detector, by name. All take ``min_face``, ``width`` and ``require_eyes``."""
+
+
+CARDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"mtcnn": ("mtcnn-pnet", "mtcnn-rnet", "mtcnn-onet"), "haar": ("haar-face",), "haar-alt2": ("haar-face-alt2",)}
+)
+"""The cards of the weights that each detector uses."""
 
 
 def detector(name: str, **options: Any) -> Detector:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 import cv2
@@ -15,7 +17,7 @@ from ..zoo.card import InputSpec
 from .align import crop
 from .base import Boxes, Classifier, Picture
 
-__all__ = ["GRID", "Grid", "Vote", "crops_at", "moved", "pictures_at", "vote", "window_crops", "windows"]
+__all__ = ["GRID", "GRIDS", "Grid", "Vote", "crops_at", "moved", "pictures_at", "vote", "window_crops", "windows"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,10 @@ class Grid:
 
 GRID = Grid()
 """The 45 windows that vote: 3 shifts to the side × 3 up and down × 5 sizes."""
+
+
+GRIDS: Mapping[int, Grid] = MappingProxyType({45: GRID, 9: Grid(scales=(1.0,)), 5: Grid(shifts=(0.0,))})
+"""The grids by the number of their windows: all, the shifts alone, the sizes alone."""
 
 
 class Vote(NamedTuple):

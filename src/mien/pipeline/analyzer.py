@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from itertools import islice
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,14 +17,19 @@ from ..labels import LabelSet
 from ..media.video import Frame
 from ..models.align import crop
 from ..models.base import Boxes, Detector
-from ..models.detect import DETECTORS, count_eyes, detector
+from ..models.detect import CARDS, DETECTORS, count_eyes, detector
 from ..models.expression import Expression, Reading, view
 from ..models.quality import Limits, judge
+from ..models.vote import GRIDS, vote, windows
 from ..results.columns import Reason
 from ..results.faces import Faces
 from ..zoo.card import ModelCard
+from ..zoo.catalog import card
 
-__all__ = ["Analyzer", "Settings", "analyzer"]
+if TYPE_CHECKING:
+    from .follow import Followed, Follower
+
+__all__ = ["Analyzer", "Look", "Settings", "analyzer"]
 
 
 class Reader(Protocol):
@@ -61,7 +65,12 @@ class Settings:
         Look for faces in a picture whose longer side is at most this; boxes stay in pixels of the full one. ``None``:
         the detector's own bound, 1,280.
     detect_every
-        Detect in every k-th frame of a film and carry the boxes over in between; a cut is detected anew.
+        Detect in every k-th frame of a film and follow the faces in between; a cut is detected anew.
+    track
+        Give each face of a film one number over time, in the column ``track``.
+    vote
+        Read each face in so many windows around it and take the mean of the answers: 45 (3 × 3 shifts, 5 sizes), 9
+        (the shifts alone), 5 (the sizes alone); 0: in the one that the model was trained on.
     require_eyes
         Keep only faces in which the eye cascade sees an eye.
     best_only
@@ -84,6 +93,8 @@ class Settings:
     min_face: int = 20
     width: int | None = None
     detect_every: int = 1
+    track: bool = False
+    vote: int = 0
     require_eyes: bool = False
     best_only: bool = False
     one_face: bool = False
@@ -98,6 +109,7 @@ class Settings:
             ("min_face", self.min_face >= 12, "12 pixels or more"),
             ("width", self.width is None or self.width >= 64, "64 pixels or more"),
             ("detect_every", self.detect_every >= 1, "1 or more"),
+            ("vote", self.vote in {0, *GRIDS}, f"0 or one of {', '.join(map(str, GRIDS))}"),
             ("min_score", 0 <= self.min_score <= 1, "between 0 and 1"),
             ("threads", self.threads >= 0, "0 or more"),
         )
@@ -109,6 +121,31 @@ class Settings:
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as plain values, ready for JSON."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The faces of one frame, cut out and judged, before they are read.
+
+    Attributes
+    ----------
+    boxes
+        N faces.
+    crops
+        (N, H, W, 3) uint8 RGB, as the model wants them.
+    reasons
+        (N,) uint16, flags of `Reason` against reading.
+    windows
+        (M, W, H, W, 3) uint8 of the M faces that are read, where windows vote, else None.
+    readable
+        The frame could be decoded.
+    """
+
+    boxes: Boxes
+    crops: NDArray[np.uint8]
+    reasons: NDArray[np.uint16]
+    windows: NDArray[np.uint8] | None = None
+    readable: bool = True
 
 
 class Analyzer:
@@ -163,7 +200,7 @@ class Analyzer:
         ShapeError
             If the picture is anything else.
         """
-        return self._faces([Frame(check(picture), frame, time)], [self.find(picture)], [False], source)[0]
+        return self._faces([Frame(check(picture), frame, time)], [self.find(picture)], source)[0]
 
     def find(self, picture: Picture) -> Boxes:
         """Find the faces of one picture, best score first."""
@@ -183,56 +220,94 @@ class Analyzer:
 
     def frames_with_pictures(self, frames: Iterable[Frame], *, source: str) -> Iterator[tuple[Faces, Frame]]:
         """Do what `frames` does and give the frame beside its faces."""
+        s = self.settings
         held = iter(frames)
-        carry = _Carry(self.settings.detect_every)
+        follower = self.follower() if s.track or s.detect_every > 1 else None
         while group := list(islice(held, self.batch)):
-            found = [carry.boxes(f, self.find) for f in group]
-            tables = self._faces(group, [b for b, _ in found], [c for _, c in found], source)
-            yield from zip(tables, group, strict=True)
+            if follower is None:
+                found = [self.find(f.picture) if f.picture is not None else Boxes.empty() for f in group]
+                yield from zip(self._faces(group, found, source), group, strict=True)
+                continue
+            seen = [self._followed(follower, f) for f in group]
+            tables = self._faces(group, [f.boxes for f in seen], source)
+            for faces, frame, one in zip(tables, group, seen, strict=True):
+                yield self.marked(faces, one), frame
 
-    def _faces(
-        self, frames: Sequence[Frame], boxes: Sequence[Boxes], carried: Sequence[bool], source: str
-    ) -> list[Faces]:
-        crops = [
-            crop(f.picture, b, self._spec) if f.picture is not None and len(b) else self._no_crops()
-            for f, b in zip(frames, boxes, strict=True)
-        ]
-        reasons = [self._reasons(f, b, c) for f, b, c in zip(frames, boxes, crops, strict=True)]
-        scores = self._scores(np.concatenate(crops), np.concatenate(reasons))
-        parts = np.split(scores, np.cumsum([len(b) for b in boxes])[:-1])
-        return [
-            self._table(f, b, r, s, source, carried=c)
-            for f, b, c, r, s in zip(frames, boxes, carried, reasons, parts, strict=True)
-        ]
+    def follower(self) -> Follower:
+        """Return what gives the faces of one film their tracks, by these settings."""
+        from .follow import Follower, Following
+
+        detector = self._find
+        return Follower(detector.follow if isinstance(detector, Following) else None, every=self.settings.detect_every)
+
+    def marked(self, faces: Faces, followed: Followed) -> Faces:
+        """Return the rows of a frame with what is known from the frames before."""
+        if not len(followed.track):
+            return faces
+        track = followed.track if self.settings.track else np.int64(-1)
+        return faces.with_(track=np.broadcast_to(track, len(faces)).copy(), carried=followed.carried)
+
+    def _followed(self, follower: Follower, frame: Frame) -> Followed:
+        glance = follower.glance(frame)
+        found = self.find(frame.picture) if glance.search and frame.picture is not None else None
+        return self.kept(follower.take(frame, glance, found))
+
+    def kept(self, followed: Followed) -> Followed:
+        """Return the faces that the settings want of a frame: all, or the best."""
+        if self.settings.best_only and len(followed.track) > 1:
+            return followed[np.array([np.nan_to_num(followed.boxes.score, nan=-1).argmax()])]
+        return followed
+
+    def models(self) -> dict[str, str]:
+        """Return the SHA-256 of every file of weights that this analyzer uses, by the name of its card."""
+        names = (name for name in CARDS.get(self.settings.detector, ()))
+        return {self._read.card.name: self._read.card.sha256} | {name: card(name).sha256 for name in names}
+
+    def _faces(self, frames: Sequence[Frame], boxes: Sequence[Boxes], source: str) -> list[Faces]:
+        looks = [self.look(f, b) for f, b in zip(frames, boxes, strict=True)]
+        scores = self.scores(looks)
+        return [self.table(f, k, s, source) for f, k, s in zip(frames, looks, scores, strict=True)]
+
+    def look(self, frame: Frame, boxes: Boxes) -> Look:
+        """Cut the faces of a frame out and judge whether they can be read; the picture is not needed afterwards."""
+        if frame.picture is None or not len(boxes):
+            readable = frame.picture is not None
+            return Look(Boxes.empty(), self._no_crops(), np.empty(0, np.uint16), readable=readable)
+        height, width = frame.picture.shape[:2]
+        crops = crop(frame.picture, boxes, self._spec)
+        reasons = judge(boxes, crops, width=width, height=height, limits=self.settings.limits)
+        if not self.settings.vote:
+            return Look(boxes, crops, reasons)
+        grid = GRIDS[self.settings.vote]
+        return Look(boxes, crops, reasons, windows(frame.picture, boxes[self._wanted(reasons)], self._spec, grid=grid))
+
+    def scores(self, looks: Sequence[Look]) -> list[NDArray[np.float32]]:
+        """Read the faces of some frames in one call of the network: (N, K) float32 each, NaN where not read."""
+        crops = np.concatenate([k.crops for k in looks])
+        wanted = self._wanted(np.concatenate([k.reasons for k in looks]))
+        scores = np.full((len(crops), len(self.labels)), np.nan, np.float32)
+        if wanted.any():
+            if self.settings.vote:
+                around = np.concatenate([k.windows for k in looks if k.windows is not None])
+                scores[wanted] = vote(self._classify, around).mean
+            else:
+                scores[wanted] = self._classify(crops[wanted])
+        return np.split(scores, np.cumsum([len(k.crops) for k in looks])[:-1])
+
+    def _classify(self, crops: NDArray[np.uint8], /) -> NDArray[np.float32]:
+        return self._view(self._read.read(crops))
+
+    def _wanted(self, reasons: NDArray[np.uint16]) -> NDArray[np.bool_]:
+        return np.ones(len(reasons), np.bool_) if self.settings.read_all else np.asarray(reasons == 0, np.bool_)
 
     def _no_crops(self) -> NDArray[np.uint8]:
         return np.empty((0, self._spec.height, self._spec.width, 3), np.uint8)
 
-    def _reasons(self, frame: Frame, boxes: Boxes, crops: NDArray[np.uint8]) -> NDArray[np.uint16]:
-        if frame.picture is None:
-            return np.empty(0, np.uint16)
-        height, width = frame.picture.shape[:2]
-        return judge(boxes, crops, width=width, height=height, limits=self.settings.limits)
-
-    def _scores(self, crops: NDArray[np.uint8], reasons: NDArray[np.uint16]) -> NDArray[np.float32]:
-        scores = np.full((len(crops), len(self.labels)), np.nan, np.float32)
-        wanted = np.ones(len(crops), np.bool_) if self.settings.read_all else reasons == 0
-        if wanted.any():
-            scores[wanted] = self._view(self._read.read(crops[wanted]))
-        return scores
-
-    def _table(
-        self,
-        frame: Frame,
-        boxes: Boxes,
-        reasons: NDArray[np.uint16],
-        scores: NDArray[np.float32],
-        source: str,
-        *,
-        carried: bool,
-    ) -> Faces:
+    def table(self, frame: Frame, look: Look, scores: NDArray[np.float32], source: str) -> Faces:
+        """Return the rows of a frame, from what `look` and `scores` gave; of the frame, number and time are used."""
+        boxes = look.boxes
         if not len(boxes):
-            why = Reason.UNREADABLE if frame.picture is None else Reason.NO_FACE
+            why = Reason.NO_FACE if look.readable else Reason.UNREADABLE
             return Faces.missing(source, why, frame=frame.index, time=frame.time, labels=self.labels)
         with np.errstate(invalid="ignore"):
             low = scores.max(1) < self.settings.min_score
@@ -248,8 +323,7 @@ class Analyzer:
             points=boxes.points,
             score=boxes.score,
             eyes=boxes.eyes,
-            carried=carried,
-            reason=reasons | np.where(low, np.uint16(Reason.LOW_SCORE), np.uint16(0)),
+            reason=look.reasons | np.where(low, np.uint16(Reason.LOW_SCORE), np.uint16(0)),
             expression=scores,
         )
 
@@ -261,34 +335,6 @@ def _detector(settings: Settings) -> Detector:
     if settings.detector == "mtcnn":
         options["threads"] = settings.threads
     return detector(settings.detector, **options)
-
-
-class _Carry:
-    """Boxes of the last detection, as long as the film shows the same shot."""
-
-    # Mean absolute difference of two 32×18 grey thumbnails past which a frame counts as a new shot.
-    CUT = 24.0
-
-    def __init__(self, every: int) -> None:
-        self._every = every
-        self._age = 0
-        self._boxes: Boxes | None = None
-        self._thumb: NDArray[np.float32] | None = None
-
-    def boxes(self, frame: Frame, find: Detector) -> tuple[Boxes, bool]:
-        """Return the boxes of a frame and whether they were carried over."""
-        if frame.picture is None:
-            return Boxes.empty(), False
-        if self._every == 1:
-            return find(frame.picture), False
-        small = cv2.resize(frame.picture, (32, 18), interpolation=cv2.INTER_NEAREST).astype(np.float32).mean(2)
-        cut = self._thumb is None or float(np.abs(small - self._thumb).mean()) > self.CUT
-        self._thumb = small
-        self._age += 1
-        if self._boxes is None or cut or self._age >= self._every:
-            self._boxes, self._age = find(frame.picture), 0
-            return self._boxes, False
-        return self._boxes, bool(len(self._boxes))
 
 
 @lru_cache(maxsize=4)

@@ -185,9 +185,10 @@ class Batch:
             self.outcome.annotated.append(target)
 
     def _film(self, source: Source, target: Path | None, done: Done) -> None:
-        # An annotated film cannot be continued, and carried boxes depend on the frames before, so both are read again
-        # from the beginning; rows that were given are not repeated.
-        start = 0 if target or self._reader.settings.detect_every > 1 else done.frame + 1
+        # An annotated film cannot be continued, and tracks depend on the frames before, so both are read again from the
+        # beginning; rows that were given are not repeated.
+        settings = self._reader.settings
+        start = 0 if target or settings.detect_every > 1 or settings.track else done.frame + 1
         with open_frames(
             source, every=self._every, seconds=self._seconds, start=start, max_pixels=self._max_pixels
         ) as frames:
