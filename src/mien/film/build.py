@@ -184,7 +184,7 @@ def index_film(
             source = opened.enter_context(_open(path, chosen, parts.point))
             workers = settings.threads or len(os.sched_getaffinity(0))
             _Making(reader, path.name, parts, segment=segment, workers=workers, listener=listener).run(source)
-        index = parts.finish({"film": _film(path, folder, source, digest.result())} | run)
+        index = parts.finish(_film(path, folder, source, digest.result()))
     times = index.frames().time
     covered = times[resumed:]
     seconds = float(np.nanmax(covered) - np.nanmin(covered)) + index.frames().step if np.isfinite(covered).any() else 0

@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from ..geometry import iou
 from ..image import Picture
 from ..media.shots import Shots
 from ..media.video import Frame
@@ -80,6 +81,7 @@ class Follower:
         self._follow, self._every = follow, every
         self._tracker, self._shots = Tracker(), Shots()
         self._age, self._shot = every, 0
+        self._last = np.empty((0, 4), np.float32)
 
     def glance(self, frame: Frame) -> Glance:
         """Look at the next frame as a whole."""
@@ -104,12 +106,14 @@ class Follower:
             What the detector found; None where it did not look.
         """
         if frame.picture is None:
+            self._last = self._last[:0]
             return Followed(Boxes.empty(), np.empty(0, np.int64), np.empty(0, np.bool_))
         sightings = None if found is None else _sightings(frame.picture, found)
         tracked = self._tracker.update(
             sightings, time=frame.time, cut=glance.cut, follow=self._looking(frame.picture, searched=found is not None)
         )
         seen = tracked.sightings
+        self._last = seen.box
         eyes = np.full(len(tracked.track), -1, np.int16)
         if found is not None:
             direct = tracked.source >= 0
@@ -119,7 +123,7 @@ class Follower:
     def _looking(self, picture: Picture, *, searched: bool) -> Follow | None:
         if self._follow is None:
             # Without a second look there is no evidence: where a search found nothing, nothing is.
-            return None if searched else lambda box: _carried(picture, box)
+            return None if searched else lambda box: _carried(picture, box, self._last)
         again = self._follow
 
         def following(box: NDArray[np.float32]) -> tuple[Sightings, NDArray[np.bool_]]:
@@ -134,13 +138,14 @@ class Follower:
 
     def taken(self) -> dict[str, Any]:
         """Return all that decides what `take` gives next, ready for JSON; floats are exact."""
-        return self._tracker.state()
+        return {"tracker": self._tracker.state(), "last": self._last.tolist()}
 
     def restore(self, glanced: Mapping[str, Any], taken: Mapping[str, Any]) -> Self:
         """Go on after the frame at which `glanced` and `taken` were asked."""
         self._shots = Shots.restored(glanced["shots"])
         self._age, self._shot = int(glanced["age"]), int(glanced["shot"])
-        self._tracker = Tracker.restored(taken)
+        self._tracker = Tracker.restored(taken["tracker"])
+        self._last = np.array(taken["last"], np.float32).reshape(-1, 4)
         return self
 
 
@@ -148,7 +153,11 @@ def _sightings(picture: Picture, boxes: Boxes) -> Sightings:
     return Sightings(boxes.box, boxes.score, boxes.points, look(picture, boxes.box))
 
 
-def _carried(picture: Picture, box: NDArray[np.float32]) -> tuple[Sightings, NDArray[np.bool_]]:
+def _carried(
+    picture: Picture, box: NDArray[np.float32], last: NDArray[np.float32]
+) -> tuple[Sightings, NDArray[np.bool_]]:
+    """Take it that a face that was there in the frame before is where it should be now; one that was lost is not."""
     n = len(box)
     points = np.full((n, 5, 2), np.nan, np.float32)
-    return Sightings(box, np.full(n, np.nan, np.float32), points, look(picture, box)), np.ones(n, np.bool_)
+    there = np.asarray((iou(box, last) > 0).any(1), np.bool_) if n and len(last) else np.zeros(n, np.bool_)
+    return Sightings(box, np.full(n, np.nan, np.float32), points, look(picture, box)), there
