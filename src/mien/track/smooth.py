@@ -90,9 +90,9 @@ def exponential(scores: NDArray[F], time: Floats, track: Integers, *, seconds: f
     OptionError
         If ``seconds`` or ``gap`` is not above 0.
     """
-    for name, value in {"seconds": seconds, "gap": gap}.items():
-        if not value > 0:
-            msg = f"{name} is {value}; give a number above 0"
+    for name, given in {"seconds": seconds, "gap": gap}.items():
+        if not given > 0:
+            msg = f"{name} is {given}; give a number above 0"
             raise OptionError(msg)
     of_one_length(track=track, scores=scores, time=time)
     order = np.lexsort((time, track))
