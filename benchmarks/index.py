@@ -1,4 +1,4 @@
-"""How quickly a film is indexed, against the peers' way on the same film in one run; what an hour costs; how much memory.
+"""How quickly a film is indexed, by the side of the peers' way in one run; what an hour costs; how much memory.
 
     python benchmarks/index.py                       # by resolution and number of faces
     python benchmarks/index.py --minutes 5 15 60     # cost and memory over length

@@ -1,9 +1,9 @@
-"""Kill -9 at random moments: is the index that is gone on with, byte for byte, the one that was never disturbed?
+"""Kill -9 at random moments: whether the index that is gone on with is, byte for byte, the undisturbed one.
 
     python benchmarks/kill.py --times 20 [--film CLIP]
 
-A process with ``mien film index`` is killed after a random share of the time that an undisturbed run takes, at most three
-times on one index, then left to finish; every file is compared.
+A process with ``mien film index`` is killed after a random share of the time that an undisturbed run takes, at most
+three times on one index, then left to finish; every file is compared.
 """
 
 from __future__ import annotations

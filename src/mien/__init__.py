@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import compat, errors
+    from .film.build import index_film
+    from .film.index import Index
     from .labels import LabelSet
     from .media.stills import read_picture
     from .models.expression import Expression
@@ -31,6 +33,7 @@ __all__ = [
     "Analyzer",
     "Expression",
     "Faces",
+    "Index",
     "LabelSet",
     "Reason",
     "Settings",
@@ -40,6 +43,7 @@ __all__ = [
     "card",
     "compat",
     "errors",
+    "index_film",
     "read_faces",
     "read_picture",
     "stream",
@@ -50,12 +54,14 @@ _HOMES = {
     "Analyzer": ".pipeline.analyzer",
     "Expression": ".models.expression",
     "Faces": ".results.faces",
+    "Index": ".film.index",
     "LabelSet": ".labels",
     "Reason": ".results.columns",
     "Settings": ".pipeline.analyzer",
     "analyze": ".pipeline.stream",
     "annotate": ".render.overlay",
     "card": ".zoo.catalog",
+    "index_film": ".film.build",
     "read_faces": ".results.files",
     "read_picture": ".media.stills",
     "stream": ".pipeline.stream",

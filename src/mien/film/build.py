@@ -192,8 +192,15 @@ def index_film(
 
 
 def _open(path: Path, sampling: Sampling, point: Point | None = None) -> Film:
-    start = point.frame + 1 if point else 0
-    return Film(path, every=sampling.every, start=start, max_pixels=sampling.max_pixels)
+    start, landmark = (point.frame + 1, point.landmark) if point else (0, None)
+    return Film(
+        path,
+        every=sampling.every,
+        fps=sampling.fps,
+        start=start,
+        landmark=landmark,
+        max_pixels=sampling.max_pixels,
+    )
 
 
 def _expected(film: Film, sampling: Sampling) -> int | None:
@@ -235,12 +242,8 @@ def _film(path: Path, folder: Path, film: Film, digest: str) -> dict[str, Any]:
         "bytes": path.stat().st_size,
         "sha256": digest,
         "fingerprint": fingerprint(path),
-        "width": film.width,
-        "height": film.height,
         "fps": film.fps,
-        "duration": film.duration,
-        "sound": film.has_sound,
-    }
+    } | film.facts()
 
 
 def _sha256(path: Path) -> str:
@@ -299,6 +302,7 @@ class _Making:
 
     def run(self, film: Film) -> None:
         """Read the film to its end; Ctrl-C and errors leave the parts that are whole."""
+        self._film = film
         self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="mien-work")
         self._pen = ThreadPoolExecutor(1, thread_name_prefix="mien-write")
         try:
@@ -353,6 +357,7 @@ class _Making:
         self._submit()
         self._point = replace(
             self._point,
+            landmark=self._film.landmark(self._point.frame) if self._point.frame >= 0 else None,
             part=self._point.part + 1,
             glanced=glanced,
             taken=self._follower.taken(),

@@ -33,6 +33,8 @@ from .tables import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from .query import Found
+
 __all__ = ["FACES", "FORMAT", "FRAMES", "MANIFEST", "TRACKS", "Index", "fingerprint"]
 
 FORMAT = 1
@@ -158,6 +160,25 @@ class Index:
         arrays = as_arrays(track_columns(self.labels), _read(self.tracks_file))
         mean = np.stack([arrays.pop(label) for label in self.labels], 1)
         return Tracks(labels=self.labels, mean=mean, **arrays)
+
+    def query(self, text: str = "", **options: Any) -> Found:
+        """Find faces: ``index.query("happy >= 0.7 for 8 frames and alone", frontal=True)``.
+
+        Parameters
+        ----------
+        text
+            In the language of docs/query.md; empty: every face.
+        **options
+            As `film.query.find` takes them.
+
+        Raises
+        ------
+        OptionError
+            If the query cannot be understood; the message names the word and its place.
+        """
+        from .query import find
+
+        return find(self, text, **options)
 
     def film(self, path: str | os.PathLike[str] | None = None) -> Path:
         """Return where the film is: ``path``, or where it was when it was indexed, seen from the index.
