@@ -136,12 +136,11 @@ def _summary(built: Built) -> None:
     what = f"{counts['frames']} frames, {counts['faces']} faces in {counts['tracks']} tracks"
     if counts["unreadable"]:
         what += f", {counts['unreadable']} frames could not be decoded"
-    if not built.frames:
+    if not built.new:
         note(f"{built.index.path} is there already: {what}")
         return
     after = f" (after {built.resumed} of an earlier run)" if built.resumed else ""
-    note(
-        f"read {built.frames} frames{after}, {built.film_seconds:.1f} s of film, in {built.seconds:.1f} s: "
-        f"{built.realtime:.1f}× realtime, {built.frames / built.seconds:.0f} frames/s"
-    )
+    rate = built.frames / built.seconds
+    pace = f"{built.realtime:.1f}× realtime, {rate:.0f} frames/s" if built.frames else "all was done"
+    note(f"read {built.frames} frames{after}, {built.film_seconds:.1f} s of film, in {built.seconds:.1f} s: {pace}")
     note(f"wrote {built.index.path}: {what}")

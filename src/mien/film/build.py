@@ -104,6 +104,8 @@ class Built:
         How much of the film this run covered, by its time stamps.
     seconds
         How long this run took.
+    new
+        The index was not there before.
     """
 
     index: Index
@@ -111,6 +113,7 @@ class Built:
     resumed: int
     film_seconds: float
     seconds: float
+    new: bool = True
 
     @property
     def realtime(self) -> float:
@@ -174,7 +177,7 @@ def index_film(
         run = _terms(path, reader, used, chosen, segment)
         parts = opened.enter_context(Parts(folder, run, labels=reader.labels, restart=restart))
         if parts.index is not None:
-            return Built(parts.index, 0, len(parts.index.frames()), 0.0, monotonic() - begun)
+            return Built(parts.index, 0, len(parts.index.frames()), 0.0, monotonic() - begun, new=False)
         hashing = opened.enter_context(ThreadPoolExecutor(1, thread_name_prefix="mien-hash"))
         digest = hashing.submit(_sha256, path)
         resumed = parts.point.ordinal
