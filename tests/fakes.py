@@ -87,3 +87,11 @@ def scene(x: int | None, *, red: int = 200, width: int = 160, height: int = 120,
         patch[..., 2] = 250
         out[30 : 30 + side, x : x + side] = patch
     return out
+
+
+def elsewhere(x: int, *, red: int = 200) -> NDArray[np.uint8]:
+    """The square of `scene` in another place: patches of many colours, so that going there is a cut."""
+    patches = np.random.default_rng(5).integers(0, 180, (6, 8, 3), np.uint8)
+    out = np.repeat(np.repeat(patches, 20, 0), 20, 1)
+    out[30:90, x : x + 60] = scene(x, red=red)[30:90, x : x + 60]
+    return out

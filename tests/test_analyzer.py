@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fakes import BlueDetector, MoodReader, RedReader, boxes, scene
+from fakes import BlueDetector, MoodReader, RedReader, boxes, elsewhere, scene
 
 from mien.errors import OptionError, ShapeError, UnknownLabelError
 from mien.labels import SEVEN, SIX
@@ -80,9 +80,8 @@ def test_boxes_are_carried_between_detections_and_a_cut_is_detected_anew() -> No
     ]
     assert find.calls == 3
     reader, find, _ = make(detect_every=100)
-    white = np.full_like(scene(None), 230)
-    white[30:90, 20:80] = scene(20)[30:90, 20:80]
-    shots = [Frame(scene(90), 0, 0.0), Frame(scene(90), 1, 0.1), Frame(white, 2, 0.2), Frame(white, 3, 0.3)]
+    pictures = [scene(90), scene(90), elsewhere(20), elsewhere(20)]
+    shots = [Frame(p, i, i / 10) for i, p in enumerate(pictures)]
     tables = list(reader.frames(shots, source="f"))
     assert [bool(t.carried[0]) for t in tables] == [False, True, False, True]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import BlueDetector, RedReader, scene
+from fakes import BlueDetector, RedReader, elsewhere, scene
 from films import make_film, spoil
 
 from mien.errors import DataError, OptionError, OutputError, ResumeError, SourceNotFoundError
@@ -38,8 +38,7 @@ def pictures(count: int = 64) -> list[np.ndarray]:
         elif i < 40:
             shown.append(scene(20 + i, red=100 + 3 * i))
         else:
-            shown.append(255 - scene(None) // 4)
-            shown[-1][30:90, 70:130] = scene(70, red=220)[30:90, 70:130]
+            shown.append(elsewhere(70, red=220))
     return shown
 
 
