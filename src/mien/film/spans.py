@@ -77,6 +77,11 @@ class Spans:
         """(S,) float64: how long each lasts."""
         return self.end - self.start
 
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Return the columns in their order."""
+        return tuple(_DTYPES)
+
     def records(self) -> list[dict[str, Any]]:
         """Return one dict a span of plain Python values, ready for JSON; what is missing is ``None``.
 
