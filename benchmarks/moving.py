@@ -9,7 +9,7 @@ others leave at a side and come back, come nearer and go away, or drift. A bar p
 cut gives another background, other places and other sizes.
 
 The truth has a row for every face of which at least half can be seen: behind others, behind the bar and outside the
-picture is not seen. Its box is the detector's on the still portrait, carried along. A person gets a new id at a cut,
+picture is not seen; faces of which less is seen are listed beside it. Its box is the detector's on the still portrait, carried along. A person gets a new id at a cut,
 and when it comes back after it was not to be seen for longer than `AWAY` seconds.
 """
 
@@ -40,8 +40,8 @@ Floats = NDArray[np.floating[Any]]
 AWAY = 2.0
 """Seconds out of sight after which a face is another track."""
 
-SEEN = 0.5
-"""Share of a face's box that must be seen."""
+SEEN, HIDDEN = 0.5, 0.05
+"""Share of a face's box from which it is to be found, and up to which nothing of it can be."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,6 +58,9 @@ class Truth:
         (R,) float32 in [0.5, 1]: the share of the box that can be seen.
     cuts
         (C,) int64: the frames with which a shot begins, but for the first.
+    unsure_frame, unsure_box
+        (U,) int64 and (U, 4) float32: faces of which less than half but not nothing is seen; to find one is no fault,
+        to miss it neither.
     """
 
     frame: NDArray[np.int64]
@@ -66,6 +69,8 @@ class Truth:
     person: NDArray[np.int64]
     visible: Floats
     cuts: NDArray[np.int64]
+    unsure_frame: NDArray[np.int64]
+    unsure_box: Floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -232,7 +237,9 @@ def moving_truth(
     count = round(seconds * fps)
     shots = list(_shots(width, height, count, faces, fps, seed, cut_every))
     rows: list[tuple[int, int, int, float]] = []
-    every_box, next_id = [np.empty((0, 4), np.float32)], 0
+    unsure: list[int] = []
+    nobody = np.empty((0, 4), np.float32)
+    every_box, unsure_box, next_id = [nobody], [nobody], 0
     for shot in shots:
         last: dict[int, tuple[int, int]] = {}
         for at in range(shot.place.shape[1]):
@@ -240,6 +247,9 @@ def moving_truth(
             for person in range(faces):
                 seen = _visible(shot, at, person, boxes, width, height)
                 if seen < SEEN:
+                    if seen > HIDDEN:
+                        unsure.append(shot.first + at)
+                        unsure_box.append(boxes[person : person + 1])
                     continue
                 then, name = last.get(person, (-1, -1))
                 if name < 0 or (at - then - 1) / fps > AWAY:
@@ -257,6 +267,8 @@ def moving_truth(
         person=whole[:, 2],
         visible=table[:, 3].astype(np.float32),
         cuts=cuts,
+        unsure_frame=np.array(unsure, np.int64),
+        unsure_box=np.concatenate(unsure_box).astype(np.float32),
     )
 
 

@@ -94,22 +94,25 @@ class Tracked:
     source: NDArray[np.int64]
 
 
-_REACH, _SPREAD, _FARTHEST = 0.7, 2.0, 3.0
+_REACH, _SPREAD, _FARTHEST = 1.0, 5.0, 5.0
 """How far from its predicted place a face may be, in sides of the face: at once, more each second unseen, at most."""
 
 _RESIZED = math.log(1.8)
 """How much its size may have changed, as a natural logarithm."""
 
-_ALIKE, _SAME = 0.5, 0.25
-"""Largest distance in look, 1 less the cosine: of a face that is where it should be, and of one that comes back."""
+_ALIKE = 0.5
+"""Distance in look, 1 less the cosine, from which two faces are two persons."""
 
-_BLIND = 1.0
+_GATE = 2.0
+"""Sum of both distances, as shares of their limits, from which a face is rather a new one."""
+
+_BLIND = 2.5
 """How far off a face that comes back may be, in sides, where nothing is known of looks."""
 
 _COAST = 0.3
 """Seconds for which a face is expected to go on as it moved; then to stay."""
 
-_STEADY = 0.15
+_STEADY = 0.2
 """Time constant of a face's velocity, seconds."""
 
 _LEARN = 0.1
@@ -121,8 +124,11 @@ _AGAIN = 0.3
 _FITS, _TAKEN = 0.3, 0.3
 """Overlap with the prediction that a followed face needs; overlap with another face from which it is that one."""
 
-_APART = 1.5
+_APART = 1.0
 """Distance to the next face, in sides, below which a look may be part of the other's and is not learnt."""
+
+_TRUST = 0.5
+"""Seconds for which the second look is believed where the detector, twice or more, finds nothing."""
 
 _STEP = 1 / 25
 """Seconds between frames until times say otherwise."""
@@ -201,18 +207,22 @@ def _unlike(a: Floats, b: Floats) -> Floats:
     """Return the distance in look (N, M), 1 less the cosine; 0 where either says nothing."""
     if a.shape[1] != b.shape[1]:
         raise ShapeError("look", f"(N, {a.shape[1]}) as before", b.shape)
-    known = a.any(1)[:, None] & b.any(1)[None, :]
+    known = _known(a)[:, None] & _known(b)[None, :]
     distance: Floats = np.where(known, 1 - a @ b.T, 0.0)
     return distance
+
+
+def _known(look: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+    return np.asarray(look.any(1), np.bool_)
 
 
 class Tracker:
     """Gives faces their tracks, frame by frame.
 
-    Found faces are paired with tracks by the optimal assignment over how far they are from where the track should be and
-    how much they look like it. A track that the detector missed is looked for once more where it should be. What stays
-    unseen is remembered and gets its number back when a face appears that looks like it and that it could have reached.
-    A cut ends all tracks; numbers go on. Equal input gives equal output.
+    Found faces are paired with tracks by the optimal assignment over how far they are from where the track should be
+    and how much they look like it. A track that the detector missed is looked for once more where it should be. What
+    stays unseen is remembered and gets its number back when a face appears that looks like it and that it could have
+    reached. A cut ends all tracks; numbers go on. Equal input gives equal output.
 
     Parameters
     ----------
@@ -265,7 +275,7 @@ class Tracker:
         seen = Sightings.empty() if found is None else found
         row = self._matched(seen)
         rows, followed = self._followed(seen, row, follow, searched=found is not None)
-        return self._taken(seen, row, followed, rows, searched=found is not None)
+        return self._taken(seen, row, followed, rows)
 
     def _tick(self, time: float) -> None:
         gap = time - self._time
@@ -284,16 +294,13 @@ class Tracker:
         gap = (self._clock - tracks.seen)[:, None]
         reach = np.minimum(_REACH + _SPREAD * gap, _FARTHEST)
         here = ~tracks.lost[:, None]
-        blind = ~tracks.look.any(1)[:, None] | ~seen.look.any(1)[None, :]
-        levels = (
-            (here & (away < np.minimum(reach, 2 * _REACH)) & (unlike < _ALIKE), _ALIKE),
-            ((away < np.where(blind, _BLIND, reach)) & (unlike < _SAME), _SAME),
-        )
-        for allowed, alike in levels:
+        blind = ~(_known(tracks.look)[:, None] & _known(seen.look)[None, :])
+        fits = (away < np.where(blind, np.minimum(reach, _BLIND), reach)) & (unlike < _ALIKE)
+        for allowed in (fits & here & (away < 2 * _REACH), fits):
             free = np.ones(len(tracks), np.bool_)
             free[out[out >= 0]] = False
-            cost = np.where(allowed & free[:, None] & (out < 0)[None, :], away / reach + unlike / alike, np.inf)
-            rows, columns = assign(cost)
+            cost = np.where(allowed & free[:, None] & (out < 0)[None, :], away / reach + unlike / _ALIKE, np.inf)
+            rows, columns = assign(cost, gate=_GATE)
             out[columns] = rows
         return out
 
@@ -319,13 +326,12 @@ class Tracker:
         if searched:
             tracks.misses[unseen] += 1
         # A place that only the second look takes for a face, search after search, is none.
-        held = (tracks.misses < 2) | (self._clock - tracks.found <= self.patience)
+        held = (tracks.misses < 2) | (self._clock - tracks.found <= _TRUST)
         tried = np.flatnonzero(unseen & held & (~tracks.lost | (self._clock - tracks.seen <= _AGAIN)))
         if follow is None:
             if searched:
                 tracks.lost[unseen] = True
             return np.empty(0, np.intp), Sightings.empty()
-        limit = np.where(tracks.lost, _SAME, _ALIKE)[tried]
         tracks.lost[unseen] = True
         if not len(tried):
             return tried, Sightings.empty()
@@ -334,7 +340,7 @@ class Tracker:
         box = again.box.astype(np.float64)
         fit = np.diagonal(iou(place, box))
         unlike = np.diagonal(_unlike(tracks.look[tried], again.look.astype(np.float64)))
-        good = there & (fit >= _FITS) & (unlike < limit)
+        good = there & (fit >= _FITS) & (unlike < _ALIKE)
         kept = _undisputed(box, good, cost=unlike / _ALIKE + 1 - fit, others=seen.box.astype(np.float64))
         return tried[kept], again[kept]
 
@@ -344,8 +350,6 @@ class Tracker:
         row: NDArray[np.intp],
         followed: Sightings,
         rows: NDArray[np.intp],
-        *,
-        searched: bool,
     ) -> Tracked:
         """Bring the tracks up to date and say who is who."""
         tracks, matched = self._tracks, row >= 0
