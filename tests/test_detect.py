@@ -354,3 +354,10 @@ def test_a_photograph_of_a_crowd(shared):
     assert wanted > 20
     assert found / wanted > 0.7
     assert right / finds > 0.85
+
+
+@pytest.mark.parametrize("height", [12, 13, 27, 75, 76, 77, 140, 203])
+def test_the_first_stage_in_strips_is_one_call_to_the_bit(height: int) -> None:
+    picture = np.random.default_rng(height).integers(0, 256, (height, 40, 3), np.uint8)
+    whole = mtcnn._run("mtcnn-pnet", picture[None], 1)[0]
+    np.testing.assert_array_equal(mtcnn._run_in_strips(picture, 1), whole)
