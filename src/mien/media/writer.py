@@ -182,6 +182,16 @@ class FilmWriter:
         context.color_range = ColorRange.MPEG
         return video
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the pictures that it takes, pixels."""
+        return self._size
+
+    @property
+    def has_sound(self) -> bool:
+        """Whether the film has an audio stream."""
+        return bool(self._out.streams.audio)
+
     def __enter__(self) -> Self:
         return self
 
