@@ -361,3 +361,9 @@ def test_the_first_stage_in_strips_is_one_call_to_the_bit(height: int) -> None:
     picture = np.random.default_rng(height).integers(0, 256, (height, 40, 3), np.uint8)
     whole = mtcnn._run("mtcnn-pnet", picture[None], 1)[0]
     np.testing.assert_array_equal(mtcnn._run_in_strips(picture, 1), whole)
+
+
+@pytest.mark.parametrize(("name", "side"), [("mtcnn-rnet", 24), ("mtcnn-onet", 48)])
+def test_crops_in_parts_are_one_call_to_the_bit(name: str, side: int) -> None:
+    crops = np.random.default_rng(1).integers(0, 256, (70, side, side, 3), np.uint8)
+    np.testing.assert_array_equal(mtcnn._run_in_parts(name, crops, 1), mtcnn._run(name, crops, 1))

@@ -112,19 +112,22 @@ def _open(name: str, threads: int) -> ort.InferenceSession:
     return open_session(model, threads=threads)
 
 
-_LARGE_BATCH = 1_500_000
-"""From so many values on, ONNX Runtime gives its memory back after the call, or one crowd would hold it for ever."""
-
 _opening = threading.Lock()
 
 
 def _run(name: str, pictures: NDArray[np.uint8], threads: int) -> Floats:
     with _opening:
         session = _open(name, threads)
-    options = ort.RunOptions()
-    if pictures.size > _LARGE_BATCH:
-        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-    return np.asarray(session.run(None, {"pictures": pictures}, options)[0], np.float32)
+    return np.asarray(session.run(None, {"pictures": pictures})[0], np.float32)
+
+
+_PART = 32
+"""Crops that the second and third stage look at in one call; more takes longer, and many times the memory."""
+
+
+def _run_in_parts(name: str, crops: NDArray[np.uint8], threads: int) -> Floats:
+    """Run a stage on N ≥ 1 crops: (N, …), bit for bit what one call would give."""
+    return np.concatenate([_run(name, crops[i : i + _PART], threads) for i in range(0, len(crops), _PART)])
 
 
 _STRIP = 32
@@ -350,7 +353,7 @@ class Mtcnn:
         if not len(squares):
             return Boxes.empty(), np.zeros(0, np.bool_)
         crops = np.concatenate([_cut_near(image.check(picture), s) for s in squares])
-        fitted, score, points = _fit(squares, _run("mtcnn-onet", crops, self.threads))
+        fitted, score, points = _fit(squares, _run_in_parts("mtcnn-onet", crops, self.threads))
         found = Boxes(fitted, score, points - np.float32(0.5), np.full(len(fitted), -1, np.int16))
         return found, score > min(_FOLLOWED, self.thresholds[2])
 
@@ -389,7 +392,7 @@ class Mtcnn:
         if not len(boxes):
             return boxes
         squares = _square(boxes)
-        out = _run("mtcnn-rnet", _cut(halves, squares, 24), self.threads)
+        out = _run_in_parts("mtcnn-rnet", _cut(halves, squares, 24), self.threads)
         score = _sigmoid(out[:, 4])
         good = score > self.thresholds[1]
         boxes, score = _shift(squares[good], out[good, :4]), score[good]
@@ -401,7 +404,7 @@ class Mtcnn:
             none = Boxes.empty()
             return none.box, none.score, none.points
         squares = _square(boxes)
-        box, score, points = _fit(squares, _run("mtcnn-onet", _cut(halves, squares, 48), self.threads))
+        box, score, points = _fit(squares, _run_in_parts("mtcnn-onet", _cut(halves, squares, 48), self.threads))
         good = score > self.thresholds[2]
         box, score, points = box[good], score[good], points[good]
         kept = geometry.nms(box, score, threshold=0.7, by="smaller")
