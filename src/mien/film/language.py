@@ -340,7 +340,7 @@ def _unfit(number: Number, other: Column | Score) -> str:
     if low <= number.value <= high:
         return ""
     share = (low, high) == _SHARE
-    hint = f"; write {spelled(number.value / 100)}" if share and 1 < number.value <= 100 else ""
+    hint = f"; write {spelled(number.value / 100)}" if share and 10 <= number.value <= 100 else ""
     if other == Column("yaw"):
         hint = "; to ask for one side, write turn"
     what = "scores lie" if share else f"{other} lies"
