@@ -9,8 +9,9 @@ others leave at a side and come back, come nearer and go away, or drift. A bar p
 cut gives another background, other places and other sizes.
 
 The truth has a row for every face of which at least half can be seen: behind others, behind the bar and outside the
-picture is not seen; faces of which less is seen are listed beside it. Its box is the detector's on the still portrait, carried along. A person gets a new id at a cut,
-and when it comes back after it was not to be seen for longer than `AWAY` seconds.
+picture is not seen; faces of which less is seen are listed beside it. Its box is the detector's on the still portrait,
+carried along. A person gets a new id at a cut, and when it comes back after it was not to be seen for longer than
+`AWAY` seconds.
 """
 
 from __future__ import annotations

@@ -115,6 +115,9 @@ _COAST = 0.3
 _STEADY = 0.2
 """Time constant of a face's velocity, seconds."""
 
+_SHORTEST = 1 / 240
+"""Seconds by which a way is divided at least, or two frames with nearly one time would give a face any speed."""
+
 _LEARN = 0.1
 """Weight of a new look in what a track is known to look like."""
 
@@ -184,7 +187,7 @@ class _Tracks:
     def see(self, rows: NDArray[np.intp], seen: Sightings, clock: float, *, alone: NDArray[np.bool_]) -> None:
         """Take over where these tracks are now, and how those look that stand alone."""
         middle, size = _middle(seen.box)
-        gap = np.maximum(clock - self.seen[rows], 1e-6)
+        gap = np.maximum(clock - self.seen[rows], _SHORTEST)
         weight = np.maximum(1 - np.exp(-gap / _STEADY), 1 / (self.sightings[rows] + 1.0))[:, None]
         speed = (middle - self.middle[rows]) / gap[:, None]
         self.velocity[rows] += weight * (speed - self.velocity[rows])
