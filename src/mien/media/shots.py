@@ -28,7 +28,7 @@ _DARKER, _ONE_WAY = 8.0, 0.02
 """Fewer pixels than this share differ by more than so much in one of the two ways: only the light changed."""
 
 _RECENT = 3
-_CHANGE, _UNDER_OTHER_LIGHT = 0.33, 0.6
+_CHANGE, _SAME_PLACE = 0.33, 0.1
 _TIMES_USUAL, _MEMORY = 2.0, 0.25
 
 
@@ -41,7 +41,10 @@ class _Small(NamedTuple):
     """The share of its pixels in each bin of colours."""
     blocks: NDArray[np.float32]
     """(16, 144): its luma, brought to one mean and spread, block by block."""
-    blank: bool
+    plain: bool
+    """There is nothing on it but, it may be, a colour."""
+    chroma: NDArray[np.float64]
+    """The mean colour, (2,), each in [-128, 127]; 0 is grey."""
 
     @classmethod
     def of(cls, pixels: NDArray[np.uint8]) -> _Small:
@@ -49,9 +52,14 @@ class _Small(NamedTuple):
         counts = np.bincount(bins.ravel(), minlength=1 << 12)
         luma = pixels[..., 0].astype(np.float32)
         spread = float(luma.var())
-        plain = spread < _PLAIN**2 and np.abs(pixels[..., 1:].mean((0, 1)) - 128).max() < _COLOURLESS
+        chroma = pixels[..., 1:].mean((0, 1)) - 128
         blocks = _blocks((luma - luma.mean()) / np.float32(np.sqrt(spread + _NOISE)))
-        return cls(pixels, luma, counts / bins.size, blocks, bool(plain))
+        return cls(pixels, luma, counts / bins.size, blocks, spread < _PLAIN**2, chroma)
+
+    @property
+    def blank(self) -> bool:
+        """Whether it is black, white or grey all over."""
+        return self.plain and float(np.abs(self.chroma).max()) < _COLOURLESS
 
 
 def _bins() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -75,9 +83,10 @@ class Shots:
     new in structure and in colour, so that both have to be new. A shot begins where the change reaches 0.33 and twice
     the change that has been usual; and against each of the last three pictures of the shot, so that what was only
     hidden for two pictures is no cut. Where hardly a pixel became darker, or hardly one lighter, the light may have
-    changed (a flash, a fade, the camera's exposure): there, structure has to be new by 0.6.
+    changed (a flash, a fade, the camera's exposure): there, the typical block must not fit in its place at all.
 
-    Pictures that are blank (black, white or grey all over) begin no shot and are passed over. A fade to black and back
+    Pictures that are blank (black, white or grey all over) begin no shot and are passed over; between two of one colour
+    each, the colour decides. A fade to black and back
     to the same place is no cut; one that leads elsewhere is a cut at the first picture with something on it. A
     dissolve is found only where it is as quick as a cut.
 
@@ -174,13 +183,16 @@ def _smaller(picture: Picture) -> _Small:
 
 
 def _differs(before: _Small, now: _Small) -> tuple[float, bool]:
-    """Return the change in [0, 1], and whether structure is new enough for the way in which the light changed."""
-    structure = 1 - max(_moved(before.luma, now.luma), _in_place(before.blocks, now.blocks), 0.0)
+    """Return the change in [0, 1], and whether it can be more than a change of light."""
     colour = 1 - float(np.minimum(before.colours, now.colours).sum())
+    if before.plain and now.plain:
+        return round(colour, 4), float(np.abs(now.chroma - before.chroma).max()) > 2 * _COLOURLESS
+    in_place = _in_place(before.blocks, now.blocks)
+    structure = 1 - max(_moved(before.luma, now.luma), in_place, 0.0)
     step = now.luma - before.luma
     one_way = min((step > _DARKER).mean(), (step < -_DARKER).mean()) < _ONE_WAY
     # Rounded, so that another build of OpenCV does not decide otherwise for a last bit.
-    return round(float(np.sqrt(max(structure * colour, 0.0))), 4), not one_way or structure >= _UNDER_OTHER_LIGHT
+    return round(float(np.sqrt(max(structure * colour, 0.0))), 4), not one_way or in_place < _SAME_PLACE
 
 
 def _moved(before: NDArray[np.float32], now: NDArray[np.float32]) -> float:
