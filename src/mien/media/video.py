@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import heapq
+import math
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain
-from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self
 
 import av
-import numpy as np
-from av.container import InputContainer
-from av.packet import Packet
-from av.stream import Disposition
 from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 
-from ..errors import DecodeError, OptionError, SourceError, SourceNotFoundError, TooLargeError
+from ..errors import DecodeError, OptionError
 from ..image import Picture
-from .source import Kind, is_url, refusal, sniff
+from .container import duration_of, facts_of, name_of, open_container, recorded_at, video_stream
+from .decode import Decoder, Raw, raw_frames, shown_size, to_picture
+from .deinterlace import Deinterlacer
+from .seek import Landmark, Landmarks, resume
 from .stills import DEFAULT_MAX_PIXELS
 
-__all__ = ["Film", "Frame", "Raw", "open_container", "raw_frames", "to_picture", "video_stream"]
+__all__ = ["Film", "Frame", "Landmark", "Raw", "open_container", "raw_frames", "to_picture", "video_stream"]
 
-_NAN = float("nan")
-_DAMAGED = "the frame is damaged"
+# Matroska and Flash round times to milliseconds; a frame half of one early is still on its tick.
+_ROUNDING = 0.0005
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,21 +48,12 @@ class Frame:
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Raw:
-    """A decoded frame before its colours are converted; ``frame`` is None where it could not be decoded."""
-
-    frame: VideoFrame | None
-    time: float
-    error: str = ""
-
-
 class Film:
     """A film, read from its beginning to its end.
 
     Frames come in the order in which they are shown, with the times that ``ffprobe`` prints as ``pts_time``, whatever
-    the frame rate does. What cannot be decoded is a frame without a picture, and reading goes on behind it. Memory does
-    not grow with the length.
+    the frame rate does. What cannot be decoded is a frame without a picture, and reading goes on behind it. Interlaced
+    frames lose their comb and stay as many as they were. Memory does not grow with the length.
 
     Parameters
     ----------
@@ -76,8 +63,16 @@ class Film:
         Threads of the decoder; 0 leaves it to the machine.
     every
         Give only frames 0, ``every``, 2 × ``every`` and so on, with their true numbers and times.
+    fps
+        Give at most so many frames a second: the first, and each that is the first at or behind a tick k / ``fps`` s
+        of the film's own clock, to half a millisecond. The choice depends on the times of the frame and the one before,
+        nothing else. Frames without a time are placed by their number and the average rate.
     start
         Give only frames from this number on. The ones before are decoded, so that numbers stay exact, and dropped.
+    landmark
+        What `landmark` said of an earlier reading of the same film, for a frame before ``start``: only what lies
+        between is decoded then. Numbers, times and pictures are those of a reading from the beginning. Where the
+        landmark does not fit the film, reading falls back to the beginning.
     max_pixels
         The limit on width times height.
 
@@ -95,15 +90,22 @@ class Film:
         Frames a second on average; None if unknown.
     has_sound : bool
         The film has an audio stream.
+    recorded : str or None
+        When it was recorded, by its metadata, as ISO 8601 text; None where it does not say.
+    resumed : bool
+        Reading begins at the landmark.
 
     Raises
     ------
     SourceNotFoundError
         If there is no such file.
     DecodeError
-        If it is no film, a damaged one, or one without a video stream or without a frame.
+        If it is no film, a damaged one, or one without a video stream or without a frame; while reading, if ``fps`` is
+        asked for and neither frame nor film says anything of time.
     TooLargeError
         If its frames have more pixels than ``max_pixels``.
+    OptionError
+        If an option is out of its range, or both ``every`` and ``fps`` are asked for.
 
     Examples
     --------
@@ -118,18 +120,25 @@ class Film:
         *,
         threads: int = 0,
         every: int = 1,
+        fps: float | None = None,
         start: int = 0,
+        landmark: Mapping[str, Any] | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> None:
         if every < 1 or start < 0 or threads < 0:
             msg = f"every must be at least 1, start and threads at least 0; got {every}, {start}, {threads}"
             raise OptionError(msg)
+        if fps is not None and not (math.isfinite(fps) and fps > 0 and every == 1):
+            msg = f"fps must be a number above 0, and every 1 beside it; got {fps} and {every}"
+            raise OptionError(msg)
         self._source = source
         self._threads = threads
         self._every = every
+        self._rate = fps
         self._start = start
+        self._landmark = landmark
         self._max_pixels = max_pixels
-        self.name = _name(source)
+        self.name = name_of(source)
         self._used = False
         self._container = open_container(source, self.name)
         try:
@@ -139,28 +148,82 @@ class Film:
             raise
 
     def _open(self) -> None:
-        stream = video_stream(self._container, self.name, self._max_pixels)
+        stream = self._stream = video_stream(self._container, self.name, self._max_pixels)
         self.has_sound = bool(self._container.streams.audio)
+        self.recorded = recorded_at(self._container, stream)
         self.fps = float(stream.average_rate) if stream.average_rate else None
-        self.duration = _duration(self._container, stream)
+        self.duration = duration_of(self._container, stream)
         self.frames: int | None = stream.frames or None
         if self.frames is None and self.duration is not None and self.fps is not None:
             self.frames = round(self.duration * self.fps)
-        self._raws = raw_frames(self._container, stream, self.name, threads=self._threads, max_pixels=self._max_pixels)
-        self._ahead: list[Raw] = []
+        self._begin()
         # How a frame is turned is known from a frame only; and a film without any is an error now, not later.
         shown = self._first_shown()
-        self.width, self.height = _shown_size(shown) if shown else (stream.width, stream.height)
+        self.width, self.height = shown_size(shown) if shown else (stream.width, stream.height)
+        self._facts = facts_of(self._container, stream, shown)
+        self.resumed = self._landmark is not None and self._resume(self._landmark)
+
+    def _begin(self) -> None:
+        decoder = Decoder(self._container, self._stream, self.name, threads=self._threads, max_pixels=self._max_pixels)
+        self._landmarks = Landmarks(decoder)
+        self._raws = _numbered(iter(decoder), 0, self._landmarks)
+        self._ahead: list[tuple[int, Raw]] = []
+        self._before: tuple[int, Raw] | None = None
 
     def _first_shown(self) -> VideoFrame | None:
-        for raw in self._raws:
-            self._ahead.append(raw)
+        for index, raw in self._raws:
+            self._ahead.append((index, raw))
             if raw.frame is not None:
                 return raw.frame
         if not self._ahead:
             msg = f"{self.name}: the film has no frames"
             raise DecodeError(msg)
         return None
+
+    def _resume(self, landmark: Mapping[str, Any]) -> bool:
+        if not isinstance(frame := landmark.get("frame"), int) or not 0 <= frame < self._start:
+            return False
+        self._raws.close()
+        self._ahead.clear()
+        found = resume(self._container, self._stream, self.name, landmark, max_pixels=self._max_pixels)
+        if found is None:
+            self._reopen()
+            self._stream = video_stream(self._container, self.name, self._max_pixels)
+            self._begin()
+            return False
+        self._landmarks = Landmarks(found.decoder, found.landmark)
+        self._raws = _numbered(found.raws, frame + 1, self._landmarks)
+        self._before = frame, found.before
+        return True
+
+    def landmark(self, frame: int) -> Landmark | None:
+        """Return the last landmark at or before a frame, to go on from later; None where there is none.
+
+        Parameters
+        ----------
+        frame
+            Number of a frame that was given. One is taken every 512 frames, and the newest four are kept.
+
+        Returns
+        -------
+        Landmark or None
+            A dictionary that can be written as JSON.
+        """
+        return self._landmarks.at(frame)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the film says of itself, as values that can be written as JSON; the same at every call.
+
+        Returns
+        -------
+        dict
+            ``container``, ``codec`` and ``pixel_format`` by FFmpeg's names; ``bits`` a sample; ``matrix``, ``range``
+            and ``curve`` (sdr, pq or hlg) of its colours, None where untold; ``interlaced``; ``rotation`` in degrees
+            clockwise; ``rate``, frames a second as a fraction; ``start`` of its clock, seconds; ``sound_tracks``;
+            ``recorded``; ``width``, ``height``, ``frames``, ``duration`` as the attributes.
+        """
+        own = {"width": self.width, "height": self.height, "frames": self.frames, "duration": self.duration}
+        return self._facts | own
 
     def __enter__(self) -> Self:
         return self
@@ -174,272 +237,87 @@ class Film:
         """Close the film; no more frames come."""
         self._raws.close()
         self._ahead.clear()
+        self._before = None
         self._container.close()
 
     def __iter__(self) -> Iterator[Frame]:
         """Give the frames; a second loop begins at the beginning again."""
         if self._used:
-            self._again()
+            self._reopen()
+            self._open()
         self._used = True
         ahead, self._ahead = self._ahead, []
-        for index, raw in enumerate(chain(_drained(ahead), self._raws)):
-            if index >= self._start and index % self._every == 0:
-                yield _frame(raw, index)
+        reel = _Reel(_drained(ahead, self._raws), self._before)
+        self._before = None
+        tick = self._tick(*reel.before) if reel.before else None
+        weave = Deinterlacer()
+        for index, raw in reel:
+            last, tick = tick, self._tick(index, raw)
+            if index >= self._start and tick != last:
+                yield _frame(raw, index, reel, weave)
 
-    def _again(self) -> None:
+    def _tick(self, index: int, raw: Raw) -> int:
+        """Return a number that changes where a frame is to be given."""
+        if self._rate is None:
+            return index // self._every
+        time = raw.time
+        if math.isnan(time):
+            if self.fps is None:
+                msg = f"{self.name}: frame {index} has no time and the film no rate; choose every n-th, not fps"
+                raise DecodeError(msg)
+            time = index / self.fps
+        return math.floor((time + _ROUNDING) * self._rate)
+
+    def _reopen(self) -> None:
         self.close()
         if not isinstance(self._source, str | os.PathLike):
             self._source.seek(0)
         self._container = open_container(self._source, self.name)
-        self._open()
 
 
-def _frame(raw: Raw, index: int) -> Frame:
-    if raw.frame is None:
+class _Reel:
+    """Numbered frames, one after the other, and the neighbours of the one that is in hand."""
+
+    def __init__(self, raws: Iterator[tuple[int, Raw]], before: tuple[int, Raw] | None) -> None:
+        self._raws = raws
+        self._now = before
+        self._next: tuple[int, Raw] | None = None
+        self.before: tuple[int, Raw] | None = before
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> tuple[int, Raw]:
+        self.before = self._now
+        self._now, self._next = self._next or next(self._raws), None
+        return self._now
+
+    def after(self) -> VideoFrame | None:
+        """Return the frame behind the one in hand, decoded for this; None at the end and where it is lost."""
+        self._next = self._next or next(self._raws, None)
+        return self._next[1].frame if self._next else None
+
+
+def _frame(raw: Raw, index: int, reel: _Reel, weave: Deinterlacer) -> Frame:
+    frame = raw.frame
+    if frame is None:
         return Frame(None, index, raw.time, raw.error)
     try:
-        return Frame(to_picture(raw.frame), index, raw.time)
+        if frame.interlaced_frame:
+            frame = weave(reel.before[1].frame if reel.before else None, frame, reel.after())
+        return Frame(to_picture(frame), index, raw.time)
     except av.FFmpegError as error:
         return Frame(None, index, raw.time, f"its colours cannot be converted ({error.strerror})")
 
 
-def _drained(raws: list[Raw]) -> Iterator[Raw]:
+def _numbered(raws: Iterator[Raw], first: int, landmarks: Landmarks) -> Generator[tuple[int, Raw], None, None]:
+    for index, raw in enumerate(raws, first):
+        landmarks.note(index, raw)
+        yield index, raw
+
+
+def _drained(ahead: list[tuple[int, Raw]], rest: Iterator[tuple[int, Raw]]) -> Iterator[tuple[int, Raw]]:
     # Taken out one by one: a decoded frame that is held on to would stay in memory as long as the film.
-    while raws:
-        yield raws.pop(0)
-
-
-def _name(source: str | os.PathLike[str] | IO[bytes]) -> str:
-    if isinstance(source, str | os.PathLike):
-        return os.fspath(source)
-    name = getattr(source, "name", None)
-    return name if isinstance(name, str) else "film in memory"
-
-
-def open_container(
-    source: str | os.PathLike[str] | IO[bytes],
-    name: str,
-    *,
-    timeout: tuple[float, float] | None = None,
-    options: dict[str, str] | None = None,
-) -> InputContainer:
-    """Open a film or an address for reading.
-
-    Raises
-    ------
-    SourceNotFoundError
-        If there is no such file.
-    DecodeError
-        If it is not a film, or one that breaks off before anything of it can be read.
-    SourceError
-        If an address does not answer, or a file cannot be read.
-    """
-    address = isinstance(source, str) and is_url(source)
-    head = b"" if address else _look(source, name)
-    try:
-        place = os.fspath(source) if isinstance(source, str | os.PathLike) else source
-        # Names and remarks in a film are often in no UTF-8; nothing here reads them.
-        container = av.open(place, "r", timeout=timeout, options=options, metadata_errors="replace")
-    except av.FFmpegError as error:
-        if address and not isinstance(error, av.InvalidDataError):
-            msg = f"{name}: cannot be opened ({error.strerror}); check the address and that the camera or server runs"
-            raise SourceError(msg) from error
-        if head and sniff(head) is not Kind.FILM:
-            raise DecodeError(refusal(name, head, "a film")) from error
-        if isinstance(error, av.EOFError):
-            msg = f"{name}: the film ends before its first frame, it is empty or cut off"
-            raise DecodeError(msg) from error
-        msg = f"{name}: the film cannot be opened, it is damaged or cut off ({error.strerror})"
-        raise DecodeError(msg) from error
-    if container.format.name == "tty":  # FFmpeg would play any text as a film of a terminal
-        container.close()
-        raise DecodeError(refusal(name, head, "a film"))
-    return container
-
-
-def _look(source: str | os.PathLike[str] | IO[bytes], name: str) -> bytes:
-    """Return the first bytes of a file that may be a film."""
-    try:
-        if isinstance(source, str | os.PathLike):
-            with Path(source).open("rb") as file:
-                head = file.read(4096)
-        else:
-            head = source.read(4096)
-            source.seek(0)
-    except FileNotFoundError as error:
-        msg = f"{name}: no such file"
-        raise SourceNotFoundError(msg) from error
-    except OSError as error:
-        msg = f"{name}: cannot be read ({error.strerror})"
-        raise SourceError(msg) from error
-    if not head:
-        raise DecodeError(refusal(name, head))
-    if sniff(head) is Kind.PICTURE:
-        msg = f"{name}: a picture, not a film"
-        raise DecodeError(msg)
-    return head
-
-
-def video_stream(container: InputContainer, name: str, max_pixels: int = DEFAULT_MAX_PIXELS) -> VideoStream:
-    """Return the stream that holds the film; the cover picture of a song is none.
-
-    Raises
-    ------
-    DecodeError
-        If there is none, or none that can be decoded.
-    TooLargeError
-        If its frames have more than ``max_pixels`` pixels.
-    """
-    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    if not streams:
-        msg = f"{name}: it has no video stream"
-        raise DecodeError(msg)
-    best = container.streams.best("video")
-    stream = best if isinstance(best, VideoStream) and best in streams else streams[0]
-    if getattr(stream, "codec_context", None) is None:
-        msg = f"{name}: its video cannot be decoded, no decoder for it is built in"
-        raise DecodeError(msg)
-    _check_size(stream.width, stream.height, name, max_pixels)
-    return stream
-
-
-def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
-    if width * height > max_pixels:
-        msg = (
-            f"{name}: frames of {width} × {height} are {width * height / 1e6:.1f} megapixels, over the limit of "
-            f"{max_pixels / 1e6:g}; make them smaller or raise max_pixels / --max-megapixels"
-        )
-        raise TooLargeError(msg)
-
-
-def _duration(container: InputContainer, stream: VideoStream) -> float | None:
-    if stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base)
-    return container.duration / av.time_base if container.duration is not None else None
-
-
-def raw_frames(
-    container: InputContainer, stream: VideoStream, name: str, *, threads: int = 0, max_pixels: int = DEFAULT_MAX_PIXELS
-) -> Generator[Raw, None, None]:
-    """Decode a stream; give its frames in the order of showing, and one without a picture for each that is lost.
-
-    Raises
-    ------
-    TooLargeError
-        If a frame has more than ``max_pixels`` pixels; a stream may change its size on the way.
-    """
-    stream.codec_context.thread_type = "AUTO"
-    stream.codec_context.thread_count = threads
-    base = float(stream.time_base) if stream.time_base is not None else _NAN
-    lost = _Lost()
-    time = _NAN
-    for frames in _decoded(container, stream, lost):
-        for frame in frames:
-            _check_size(frame.width, frame.height, name, max_pixels)
-            for missing in lost.before(frame.pts):
-                time = time if missing is None else missing * base
-                yield Raw(None, time, lost.why)
-            # Where AVI and raw streams give no time of showing, that of decoding is the best there is.
-            stamp = frame.pts if frame.pts is not None else frame.dts
-            time = _NAN if stamp is None else stamp * base
-            damaged = frame.is_corrupt or frame.pts in lost.damaged
-            yield Raw(None, time, _DAMAGED) if damaged else Raw(frame, time)
-    for missing in lost.rest():
-        time = time if missing is None else missing * base
-        yield Raw(None, time, lost.why)
-
-
-def _decoded(container: InputContainer, stream: VideoStream, lost: _Lost) -> Iterator[list[VideoFrame]]:
-    def decode(packet: Packet[VideoStream] | None) -> list[VideoFrame]:
-        try:
-            return stream.decode(packet)
-        except av.EOFError:
-            return []
-        except av.FFmpegError as error:
-            lost.failed(f"the frame cannot be decoded ({error.strerror})")
-            return []
-
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets)
-        except StopIteration:
-            return
-        except av.FFmpegError as error:
-            yield decode(None)
-            lost.broke(f"it breaks off here ({error.strerror})")
-            return
-        lost.given(packet)
-        yield decode(packet)
-
-
-class _Lost:
-    """Keeps account of the frames that went into the decoder and never came out.
-
-    A decoder with several threads reports an error some packets late, and B-frames change the order. So errors are only
-    counted, and the time stamps of what is missing before a frame that did come tell which frames they cost. Without an
-    error nothing counts as lost: packets without a frame of their own are ordinary in some formats.
-    """
-
-    def __init__(self) -> None:
-        self.why = _DAMAGED
-        self.damaged: set[int] = set()
-        self._waiting: list[int] = []
-        self._errors = 0
-        self._unstamped = 0
-
-    def given(self, packet: Packet[VideoStream]) -> None:
-        """Note a packet that goes into the decoder."""
-        if packet.pts is not None:
-            heapq.heappush(self._waiting, packet.pts)
-            if packet.is_corrupt:
-                self.damaged.add(packet.pts)
-
-    def failed(self, why: str) -> None:
-        """Note an error of the decoder."""
-        self.why = why
-        if self._waiting:
-            self._errors += 1
-        else:
-            self._unstamped += 1
-
-    def broke(self, why: str) -> None:
-        """Note that the container cannot be read any further."""
-        self.why = why
-        self._unstamped += 1
-
-    def before(self, pts: int | None) -> list[int | None]:
-        """Return the stamps of the frames lost before the one that just came; None for a lost frame without a stamp."""
-        passed: list[int] = []
-        while pts is not None and self._waiting and self._waiting[0] <= pts:
-            passed.append(heapq.heappop(self._waiting))
-        return self._blamed([stamp for stamp in passed if stamp != pts])
-
-    def rest(self) -> list[int | None]:
-        """Return the stamps of the frames lost at the end."""
-        return self._blamed(sorted(self._waiting))
-
-    def _blamed(self, missing: list[int]) -> list[int | None]:
-        # With an error, all that is missing here: the first damaged frame may have vanished without one.
-        blamed: list[int | None] = [s for s in missing if self._errors or s in self.damaged]
-        self._errors = max(0, self._errors - len(blamed))
-        blamed += [None] * self._unstamped
-        self._unstamped = 0
-        return blamed
-
-
-def to_picture(frame: VideoFrame) -> Picture:
-    """Return a decoded frame as (H, W, 3) uint8 RGB, turned as its container says."""
-    # Left to itself, the conversion starts threads for every frame, which takes longer than the work.
-    array = np.asarray(frame.to_ndarray(format="rgb24", threads=1), np.uint8)
-    return np.ascontiguousarray(np.rot90(array, _quarter_turns(frame)))
-
-
-def _quarter_turns(frame: VideoFrame) -> int:
-    """Return how often a frame is turned by 90°, counter-clockwise, in [0, 3]."""
-    return round(frame.rotation / 90) % 4
-
-
-def _shown_size(frame: VideoFrame) -> tuple[int, int]:
-    size = frame.width, frame.height
-    return size[::-1] if _quarter_turns(frame) % 2 else size
+    while ahead:
+        yield ahead.pop(0)
+    yield from rest
