@@ -15,16 +15,7 @@ from numpy.typing import NDArray
 
 from mien.errors import DataError, OptionError, ShapeError
 from mien.results.columns import Reason
-from mien.track.smooth import (
-    Repeater,
-    Smoothing,
-    events,
-    exponential,
-    hysteresis,
-    median,
-    run_numbers,
-    smoothed,
-)
+from mien.track.smooth import Repeater, Smoothing, events, exponential, hysteresis, median, run_numbers, smoothed
 
 Rows = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 
@@ -115,7 +106,8 @@ def test_exponential_of_long_tracks_is_that_of_a_loop() -> None:
     track = rng.integers(0, 3, n)
     scores, time = rng.dirichlet(np.ones(2), n), rng.permutation(n) * 0.01
     found = exponential(scores, time, track, seconds=0.5)
-    np.testing.assert_allclose(found, naive_exponential((scores, track, time, time), 0.5, 1.0), atol=1e-12)
+    data = scores, track, np.argsort(np.argsort(time)), time
+    np.testing.assert_allclose(found, naive_exponential(data, 0.5, 1.0), atol=1e-12)
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-12)
 
 
@@ -135,7 +127,8 @@ def test_exponential_begins_anew_after_a_gap_and_passes_unread_rows_by() -> None
     time = np.array([0, 0.1, 0.2, 5.0, nan])
     found = exponential(scores, time, np.zeros(5, np.int64), seconds=0.2)
     a = math.exp(-1)
-    np.testing.assert_allclose(found, [[1, 0], [nan, nan], [a, 1 - a], [0, 1], [1, 0]], atol=1e-12)
+    wanted = np.array([[1, 0], [nan, nan], [a, 1 - a], [0, 1], [1, 0]], np.float64)
+    np.testing.assert_allclose(found, wanted, atol=1e-12)
 
 
 @pytest.mark.parametrize("options", [{"seconds": 0.0}, {"seconds": math.nan}, {"seconds": 1.0, "gap": -1.0}])
@@ -468,9 +461,9 @@ def test_a_row_that_is_off_parts_two_events_however_much_is_bridged() -> None:
 # The option
 
 
-@pytest.mark.parametrize("text", ["none", "exponential:0.5", "median:5"])
-def test_an_option_reads_back(text: str) -> None:
-    assert str(Smoothing.parse(text)) == text
+def test_an_option_reads_back() -> None:
+    texts = ["none", "exponential:0.5", "median:5"]
+    assert [str(Smoothing.parse(text)) for text in texts] == texts
 
 
 @pytest.mark.parametrize(
