@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from filmindex import FPS, in_order, one_track, write_index
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mien.errors import DataError, OptionError, OutputError
@@ -166,6 +166,7 @@ def test_the_two_weightings_are_what_they_say(tmp_path: Path) -> None:
     assert (whole.faces, whole.face_seconds, whole.tracks) == pytest.approx((1.5, 6.0, 4))
 
 
+@settings(max_examples=40)
 @given(st.lists(st.sampled_from(["happy", "sad", "", "-"]), min_size=1, max_size=40), st.integers(1, 4))
 def test_shares_sum_to_one_and_seconds_add_up(
     tmp_path_factory: pytest.TempPathFactory, tops: list[str], n: int

@@ -108,5 +108,5 @@ def _notes(found: Report) -> Iterator[str]:
     if found.query:
         yield f"only faces that this query finds: {found.query}"
     if held := [p for p in found.periods if p.withheld]:
-        yield f"withheld in {len(held)} of {len(found.periods)} periods, whole or in part: fewer than {found.least} faces"
+        yield f"withheld in {len(held)} of {len(found.periods)} periods, whole or in part: too few faces"
     yield "tracks are separate faces over time, not persons; intervals and further numbers: --out FILE, or --json"

@@ -25,7 +25,7 @@ from ..results.files import replacing
 from .index import Index
 from .report_spread import Spread, spread
 from .report_sums import REASONS, Sums, add
-from .report_when import BY, Periods, periods
+from .report_when import BY, Periods, periods, plain
 
 __all__ = ["BY", "ENDINGS", "NONE_NAMED", "Period", "Report", "Share", "document", "report", "write"]
 
@@ -196,7 +196,7 @@ def report(
 
         add(sums, index, cut, number, rows=rows[number], tell=said)
     found = _periods(cut, sums.finished(), labels, least, seed)
-    return Report(by, least, query, tuple(_plain(i.name) for i in indexes), labels, found)
+    return Report(by, least, query, tuple(plain(i.name) for i in indexes), labels, found)
 
 
 def _asked(index: Index, query: str) -> NDArray[np.int64] | None:
@@ -205,11 +205,6 @@ def _asked(index: Index, query: str) -> NDArray[np.int64] | None:
     from .query import find
 
     return np.asarray(find(index, query).rows, np.int64)
-
-
-def _plain(name: str) -> str:
-    """Return a file's name as text that any table can hold."""
-    return "".join(c if c.isprintable() else " " for c in name.encode("utf-8", "backslashreplace").decode())
 
 
 def _periods(cut: Periods, sums: Sums, labels: LabelSet, least: int, seed: int) -> tuple[Period, ...]:
@@ -234,7 +229,7 @@ def _period(
     if not silent and held is None and cells.read_seconds:
         withheld = f"expressions: fewer than {least} faces read"
     return Period(
-        film=_plain(cut.films[film]) if film >= 0 else "",
+        film=plain(cut.films[film]) if film >= 0 else "",
         name=cut.names[number],
         start=float(cut.start[number]),
         end=float(cut.end[number]),

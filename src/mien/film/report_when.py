@@ -15,7 +15,7 @@ from .index import Index
 from .tables import Frames
 from .timeline_rows import Moments, moments
 
-__all__ = ["BY", "Periods", "clock", "periods"]
+__all__ = ["BY", "Periods", "clock", "periods", "plain"]
 
 BY = ("film", "shot", "minute", "hour", "day")
 """What a report can be by."""
@@ -58,6 +58,15 @@ def clock(seconds: float) -> str:
     whole = int(np.floor(seconds))
     sign, whole = ("-", -whole) if whole < 0 else ("", whole)
     return f"{sign}{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def plain(name: str) -> str:
+    r"""Return a file's name as text that any table or page can hold: odd bytes written out, line ends as spaces.
+
+    >>> plain("a\nb.mp4")
+    'a b.mp4'
+    """
+    return "".join(c if c.isprintable() else " " for c in name.encode("utf-8", "backslashreplace").decode())
 
 
 def periods(indexes: Sequence[Index], by: str, dates: Sequence[str] = ()) -> Periods:
