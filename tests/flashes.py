@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -94,11 +95,18 @@ def seen(path: Path) -> NDArray[np.float64]:
     return np.array([time for time, level in frames if level > 150])
 
 
+def _sound(container: av.container.InputContainer, track: int) -> Iterator[av.AudioFrame]:
+    if track < len(container.streams.audio):
+        for packet in container.demux(audio=track):
+            with suppress(av.FFmpegError):
+                yield from packet.decode()
+
+
 def heard(path: Path, track: int = 0) -> NDArray[np.float64]:
     """The times of the clicks of a film, seconds: the middle of the energy of each."""
     samples, at = [], []
     with av.open(str(path)) as container:
-        for frame in container.decode(audio=track):
+        for frame in _sound(container, track):
             array = frame.to_ndarray().astype(float)
             mono = array[0] if frame.format.is_planar else array[0, :: frame.layout.nb_channels]
             samples.append(mono / {"s16": 2**15, "s32": 2**31}.get(frame.format.name.rstrip("p"), 1))

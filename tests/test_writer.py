@@ -181,6 +181,30 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("span", [(1.0, 1.0), (2.0, 1.0), (0.0, float("inf")), (float("nan"), 1.0)])
+def test_stretches_that_cannot_be(tmp_path: Path, span: tuple[float, float]) -> None:
+    with pytest.raises(OptionError, match="span"):
+        FilmWriter(tmp_path / "out.mp4", width=96, height=64, fps=25, span=span)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("codec", ["aac", "pcm_s16le"])
+def test_a_stretch_begins_at_0_and_its_sound_ends_with_it(tmp_path: Path, codec: str) -> None:
+    source = make_film(tmp_path / "film.mkv", numbered(100), sound=codec)
+    target = tmp_path / "out.mp4"
+    with FilmWriter(target, width=96, height=64, fps=25, sound_from=source, span=(1.0, 2.0)) as out:
+        assert out.has_sound
+        assert out.size == (64, 96)
+        for number, picture in enumerate(numbered(50)[25:]):
+            out.write(picture, 1 + number / 25)
+    with Film(target) as film:
+        assert [number_of(f.picture) for f in film if f.picture is not None] == list(range(25, 50))
+        assert film.duration == pytest.approx(1.0, abs=1e-3)
+    _, first, last = sound_of(target)
+    assert first == pytest.approx(0, abs=0.003)
+    assert last == pytest.approx(1.0, abs=0.025)
+
+
 def test_a_folder_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "out.mp4").mkdir()
     with (

@@ -180,7 +180,7 @@ class _Encoded:
         if self._ended:
             return
         frames: list[AudioFrame] = []
-        with suppress(av.InvalidDataError, av.EOFError):
+        with suppress(av.FFmpegError):  # of damaged sound, decoders say the oddest things
             frames = packet.stream.decode(packet)
         for frame in frames:
             for placed in self._placed(frame):

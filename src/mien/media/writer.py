@@ -12,6 +12,7 @@ from typing import Self
 import av
 import cv2
 import numpy as np
+from av.codec.context import Flags
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace
@@ -178,6 +179,7 @@ class FilmWriter:
         video.width, video.height, video.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
         context = video.codec_context
         context.time_base = _CLOCK
+        context.flags |= Flags.frame_duration  # else the last frame is shown as long as the rate says
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = ColorRange.MPEG
         return video
