@@ -9,6 +9,7 @@ import shutil
 import struct
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -22,7 +23,7 @@ FFPROBE = shutil.which("ffprobe")
 UNEVEN = [0.5, 0.51, 0.9, 1.7, 1.75, 2.0, 2.04, 3.5, 3.501, 4.0]
 
 
-def frames_of(path: Path | io.BytesIO, **options: int) -> list[Frame]:
+def frames_of(path: Path | io.BytesIO, **options: Any) -> list[Frame]:
     with Film(path, **options) as film:
         return list(film)
 
@@ -295,3 +296,49 @@ def test_a_film_whose_remarks_are_not_utf8_is_read(tmp_path: Path) -> None:
     path.write_bytes(data.replace(b"VideoHandler", b"Vid\xe9oHandler"))
     with Film(path) as film:
         assert [f.index for f in film] == [0, 1, 2]
+
+
+# At a rate
+
+
+def ticks_by_hand(times: list[float], fps: float) -> list[int]:
+    """The first frame, and each that is the first at or behind a tick, by going through the ticks one after another."""
+    given, tick = [0], 0
+    while tick / fps <= times[0] + 0.0005:
+        tick += 1
+    for number, time in enumerate(times[1:], 1):
+        if time + 0.0005 >= tick / fps:
+            given.append(number)
+            while tick / fps <= time + 0.0005:
+                tick += 1
+    return given
+
+
+@pytest.mark.parametrize("fps", [0.3, 1.0, 7.3, 8.0, 24.0, 30.0, 1000.0])
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "ts"])
+def test_frames_at_a_rate_are_those_that_reach_the_next_tick(tmp_path: Path, fps: float, ending: str) -> None:
+    path = make_film(tmp_path / f"film.{ending}", numbered(10), times=UNEVEN)
+    times = [f.time for f in frames_of(path)]
+    some = frames_of(path, fps=fps)
+    assert [f.index for f in some] == ticks_by_hand(times, fps)
+    assert [number_of(p) for p in pictures(some)] == [f.index for f in some]
+
+
+@pytest.mark.parametrize("rate", [24, 25, 30, 60])
+def test_a_film_at_its_own_rate_gives_every_frame_even_where_times_are_rounded(tmp_path: Path, rate: int) -> None:
+    path = make_film(tmp_path / "film.mkv", numbered(100), fps=rate)  # Matroska counts in milliseconds
+    assert [f.index for f in frames_of(path, fps=float(rate))] == list(range(100))
+    assert [f.index for f in frames_of(path, fps=rate / 2)] == list(range(0, 100, 2))
+
+
+@pytest.mark.parametrize("start", [0, 1, 4, 9, 17, 30])
+def test_the_choice_does_not_depend_on_where_reading_begins(tmp_path: Path, start: int) -> None:
+    path = make_film(tmp_path / "film.mp4", numbered(30), fps=29.97)
+    whole = frames_of(path, fps=8)
+    assert [f.index for f in frames_of(path, fps=8, start=start)] == [f.index for f in whole if f.index >= start]
+
+
+@pytest.mark.parametrize("options", [{"fps": 0}, {"fps": -1.0}, {"fps": float("nan")}, {"fps": 8, "every": 2}])
+def test_impossible_rates(tmp_path: Path, options: dict[str, float]) -> None:
+    with pytest.raises(OptionError, match="fps must be a number above 0, and every 1 beside it"):
+        Film(tmp_path / "film.mp4", **options)

@@ -91,7 +91,7 @@ class Decoder:
         self._max_pixels = max_pixels
         self._packets = iter(container.demux(stream) if packets is None else packets)
         self._lost = _Lost()
-        self._last: tuple[int | None, int | None] = None, None
+        self._last: tuple[int, int | None, int | None] = 0, None, None
         self._given: int | None = None
         self._fed: int | None = None
         self.keys: deque[Key] = deque()
@@ -103,14 +103,15 @@ class Decoder:
         lost = self._lost
         time = _NAN
         for frame in self._in_turn():
-            if lost.told(frame.pts):
+            part = lost.part_of(frame.pts)
+            if lost.told(part, frame.pts):
                 continue
             check_size(frame.width, frame.height, self._name, self._max_pixels)
-            damaged = frame.is_corrupt or lost.damages(frame.pts)
-            for missing in lost.before(frame.pts):
+            damaged = frame.is_corrupt or lost.damages(part, frame.pts)
+            for missing in lost.before(part, frame.pts):
                 time = time if missing is None else missing * base
                 yield Raw(None, time, lost.why)
-            stamp = self._stamp(frame.pts, frame.dts)
+            stamp = self._stamp(part, frame.pts, frame.dts)
             time = _NAN if stamp is None else stamp * base
             yield Raw(None, time, _DAMAGED) if damaged else Raw(frame, time, stamp=stamp)
         for missing in lost.rest():
@@ -129,7 +130,9 @@ class Decoder:
 
     def _in_time(self, frame: VideoFrame) -> bool:
         # Nothing is decoded behind the moment at which it is shown. A damaged stream gives frames too early.
-        return frame.pts is None or self._fed is None or self._fed >= frame.pts
+        if frame.pts is None or self._fed is None or self._fed >= frame.pts:
+            return True
+        return self._lost.part_of(frame.pts) < self._lost.part
 
     def account(self) -> Account:
         """Return what a reading that goes on from here has to know of the errors before."""
@@ -139,15 +142,16 @@ class Decoder:
         """Go on as after the errors that an earlier reading met."""
         self._lost.carry(account)
 
-    def _stamp(self, shown: int | None, decoded: int | None) -> int | None:
-        was_shown, was_decoded = self._last
-        self._last = shown, decoded
-        if None not in (shown, decoded, was_shown, was_decoded) and shown < was_shown and decoded > was_decoded:  # type: ignore[operator]  # none of them is None
+    def _stamp(self, part: int, shown: int | None, decoded: int | None) -> int | None:
+        was = self._last
+        self._last = part, shown, decoded
+        same = was[0] == part
+        if same and _runs_back(was[1], shown) and _runs_back(decoded, was[2]):
             self.by_decoding = True
         # Where AVI and raw streams give no time of showing, that of decoding is the best there is.
         if shown is None or (self.by_decoding and decoded is not None):
             shown = decoded
-        if self.by_decoding and shown is not None and self._given is not None:
+        if self.by_decoding and same and shown is not None and self._given is not None:
             shown = max(shown, self._given)
         self._given = shown
         while len(self.keys) > 1 and shown is not None and self.keys[1].stamp <= shown:
@@ -191,6 +195,10 @@ class Decoder:
                 self.keys.append(Key(packet.pos, packet.size, stamp, order, self.faults))
 
 
+def _runs_back(before: int | None, after: int | None) -> bool:
+    return before is not None and after is not None and after < before
+
+
 def raw_frames(
     container: InputContainer, stream: VideoStream, name: str, *, threads: int = 0, max_pixels: int = DEFAULT_MAX_PIXELS
 ) -> Generator[Raw, None, None]:
@@ -224,9 +232,12 @@ class _Lost:
 
     def __init__(self) -> None:
         self.why = _DAMAGED
-        self._waiting: list[int] = []
-        self._damaged: set[int] = set()
-        self._told: deque[int] = deque(maxlen=256)
+        self.part = 0
+        self._last: int | None = None
+        self._shown = 0
+        self._waiting: list[tuple[int, int]] = []
+        self._damaged: set[tuple[int, int]] = set()
+        self._told: deque[tuple[int, int]] = deque(maxlen=256)
         self._begun = False
         self._failed = False
         self._loose = False
@@ -235,10 +246,19 @@ class _Lost:
 
     def given(self, packet: Packet[VideoStream]) -> None:
         """Note a packet that goes into the decoder."""
+        # Films joined from several begin to count anew; stamps can only be compared within one part.
+        self.part += _runs_back(self._last, packet.dts)
+        self._last = self._last if packet.dts is None else packet.dts
         if packet.pts is not None and not packet.is_discard:
-            heapq.heappush(self._waiting, packet.pts)
+            heapq.heappush(self._waiting, (self.part, packet.pts))
             if packet.is_corrupt:
-                self._damaged.add(packet.pts)
+                self._damaged.add((self.part, packet.pts))
+
+    def part_of(self, pts: int | None) -> int:
+        """Return the part of a joined film to which a frame belongs that the decoder gives now."""
+        if pts is None or self._shown == self.part:
+            return self._shown
+        return min((part for part, stamp in self._waiting if stamp == pts), default=self._shown)
 
     def failed(self, why: str) -> None:
         """Note an error of the decoder."""
@@ -263,20 +283,21 @@ class _Lost:
         """Begin with what an earlier reading had on its account."""
         self._errors, self.why, self._loose, self._failed = account
 
-    def damages(self, pts: int | None) -> bool:
+    def damages(self, part: int, pts: int | None) -> bool:
         """Tell whether the container said that the packet of this frame is damaged."""
-        return pts in self._damaged
+        return (part, pts) in self._damaged
 
-    def told(self, pts: int | None) -> bool:
+    def told(self, part: int, pts: int | None) -> bool:
         """Tell whether a frame that came late was already said to be lost."""
-        return pts in self._told
+        return (part, pts) in self._told
 
-    def before(self, pts: int | None) -> list[int | None]:
+    def before(self, part: int, pts: int | None) -> list[int | None]:
         """Return the stamps of the frames lost before the one that just came; None for a lost frame without a stamp."""
-        passed: list[int] = []
-        while pts is not None and self._waiting and self._waiting[0] <= pts:
+        self._shown = part
+        passed: list[tuple[int, int]] = []
+        while pts is not None and self._waiting and self._waiting[0] <= (part, pts):
             passed.append(heapq.heappop(self._waiting))
-        blamed = self._blamed([stamp for stamp in passed if stamp != pts])
+        blamed = self._blamed([stamp for stamp in passed if stamp != (part, pts)])
         self._damaged.difference_update(passed)
         self._begun = True
         return blamed
@@ -285,7 +306,7 @@ class _Lost:
         """Return the stamps of the frames lost at the end."""
         return self._blamed(sorted(self._waiting))
 
-    def _blamed(self, missing: list[int]) -> list[int | None]:
+    def _blamed(self, missing: list[tuple[int, int]]) -> list[int | None]:
         # A film that was cut out of another may begin with frames that refer to what is gone; no player shows them.
         self._loose = self._loose or bool(missing and self._begun and not self._failed)
         all_of_them = self._errors > 0 if self._loose else self._failed
@@ -293,7 +314,7 @@ class _Lost:
         self._errors = max(0, self._errors - len(blamed))
         self._told.extend(blamed)
         unstamped, self._unstamped = self._unstamped, 0
-        return [*blamed, *[None] * unstamped]
+        return [*(pts for _, pts in blamed), *[None] * unstamped]
 
 
 def to_picture(frame: VideoFrame) -> Picture:
