@@ -86,10 +86,10 @@ def write_picture(path: str | os.PathLike[str], picture: Picture) -> None:
             raise OutputError(msg)
         part.write_bytes(data.tobytes())
         part.replace(target)
-    except (OSError, cv2.error) as error:
+    except BaseException as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)
-        if isinstance(error, OutputError):
+        if isinstance(error, OutputError) or not isinstance(error, OSError | cv2.error):
             raise
         raise _refuse(target, error) from error
 
