@@ -117,7 +117,7 @@ def test_what_cannot_be_covered(portrait: NDArray[np.uint8]) -> None:
 
 
 def _index(tmp_path: Path, parts: list[object], every: int = 1, shots: list[int] | None = None) -> Index:
-    faces = in_order(parts)  # type: ignore[arg-type]
+    faces = in_order(parts)  # type: ignore[arg-type]  # a test's short cut
     numbers = np.arange(0, int(faces.frame.max()) + 1 + 6 * every, every)
     count = np.array([int((faces.frame == n).sum()) for n in numbers])
     frames = Frames.build(

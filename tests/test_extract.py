@@ -262,14 +262,14 @@ def test_nothing_found_writes_nothing(index: Index, tmp_path: Path) -> None:
 )
 def test_wishes_that_cannot_be(options: dict[str, object], message: str) -> None:
     with pytest.raises(OptionError, match=message):
-        Wanted(**options)  # type: ignore[arg-type]
+        Wanted(**options)  # type: ignore[arg-type]  # a test's short cut
 
 
 def test_impossible_numbers(index: Index, tmp_path: Path) -> None:
     found = find(index, "happy")
     for options in ({"margin": -1.0}, {"most": 0}, {"ending": ".gif"}):
         with pytest.raises(OptionError, match="crops have"):
-            extract(found, Wanted(crops=tmp_path / "x", **options))  # type: ignore[arg-type]
+            extract(found, Wanted(crops=tmp_path / "x", **options))  # type: ignore[arg-type]  # a test's short cut
     assert not (tmp_path / "x").exists()
     with pytest.raises(OptionError, match="at least one"):
         extract(found, Wanted(sheet=tmp_path / "a.png", tiles=0))
@@ -307,7 +307,7 @@ def test_a_folder_that_cannot_be_made(index: Index, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for name in ("crops", "clips"):
         with pytest.raises(OutputError, match="cannot make this folder"):
-            extract(find(index, "happy"), Wanted(**{name: tmp_path / "file" / "out"}))  # type: ignore[arg-type]
+            extract(find(index, "happy"), Wanted(**{name: tmp_path / "file" / "out"}))  # type: ignore[arg-type]  # a test's short cut
 
 
 # Annotated films
@@ -322,7 +322,7 @@ def test_an_annotated_film_has_every_frame_at_its_time(index: Index, film: Path,
     assert (done.frames, done.unreadable, done.sound) == (N, 0, True)
     assert done.film_seconds == pytest.approx(N / 25)
     assert done.realtime > 0
-    change = np.abs(new[10].picture.astype(int) - old[10].picture).max(-1)  # type: ignore[union-attr]
+    change = np.abs(new[10].picture.astype(int) - old[10].picture).max(-1)  # type: ignore[union-attr]  # a test's short cut
     edge = np.concatenate([change[80:140, 100], change[80:140, 159], change[139, 100:140]])
     assert (edge > 40).mean() > 0.6
     assert (change[150:, 200:] > 60).mean() < 0.02

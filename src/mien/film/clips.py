@@ -31,7 +31,7 @@ def safe(text: str) -> str:
     """Return a text as a part of a file name, on every system: letters, digits, ``-`` and ``_`` of it, 40 at most.
 
     >>> safe("../../etc/passwd"), safe("très heureux"), safe("con"), safe("")
-    ('_____etc_passwd', 'très_heureux', 'con_', 'unnamed')
+    ('______etc_passwd', 'très_heureux', 'con_', 'unnamed')
     """
     name = "".join(c if c.isalnum() or c in "-_" else "_" for c in text)[:40]
     return f"{name}_" if name.lower() in _RESERVED else name or "unnamed"
