@@ -12,7 +12,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import OptionError, SourceError
+from ..errors import OptionError, OutputError, SourceError
 from ..render.palette import colours
 from ..results.columns import Reason
 from ..results.files import replacing
@@ -137,6 +137,9 @@ def _check(target: Path, pictures: int) -> None:
     if target.suffix.lower() not in {".html", ".htm"}:
         msg = f"{target}: a timeline is a page; give a name that ends in .html"
         raise OptionError(msg)
+    if not target.absolute().parent.is_dir():  # said now, not after the film was read
+        msg = f"{target}: cannot be written: its folder does not exist; make the folder first"
+        raise OutputError(msg)
     if not 0 <= pictures <= _MOST:
         msg = f"pictures is {pictures}; choose 0 to {_MOST}"
         raise OptionError(msg)
