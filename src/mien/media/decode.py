@@ -17,12 +17,15 @@ from av.video.stream import VideoStream
 
 from ..image import Picture
 from .container import check_size
+from .curve import Curve, to_standard
 from .stills import DEFAULT_MAX_PIXELS
 
 __all__ = ["Account", "Decoder", "Key", "Raw", "raw_frames", "shown_size", "to_picture"]
 
 _NAN = float("nan")
 _DAMAGED = "the frame is damaged"
+_CURVES = frozenset(Curve)
+_BT2020 = 9
 # Frames that wait for their turn: no format lets more than 16 overtake one.
 _MOST_HELD = 17
 
@@ -318,9 +321,11 @@ class _Lost:
 
 
 def to_picture(frame: VideoFrame) -> Picture:
-    """Return a decoded frame as (H, W, 3) uint8 RGB, turned as its container says."""
+    """Return a decoded frame as (H, W, 3) uint8 RGB, turned as its container says; high dynamic range becomes sRGB."""
     # Left to itself, the conversion starts threads for every frame, which takes longer than the work.
     array = np.asarray(frame.to_ndarray(format="rgb24", threads=1), np.uint8)
+    if frame.color_trc in _CURVES:
+        array = to_standard(array, Curve(frame.color_trc), wide=frame.color_primaries == _BT2020)
     return np.ascontiguousarray(np.rot90(array, _quarter_turns(frame)))
 
 
