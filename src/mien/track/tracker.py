@@ -122,7 +122,7 @@ _LEARN = 0.1
 """Weight of a new look in what a track is known to look like."""
 
 _AGAIN = 0.3
-"""Seconds for which a face out of sight is looked for at its predicted place."""
+"""Seconds for which a face out of sight is looked for at its predicted place, where the detector did not look."""
 
 _FITS, _TAKEN = 0.3, 0.3
 """Overlap with the prediction that a followed face needs; overlap with another face from which it is that one."""
@@ -148,6 +148,7 @@ class _Tracks:
     seen: Floats
     found: Floats
     sightings: NDArray[np.int64]
+    finds: NDArray[np.int64]
     misses: NDArray[np.int64]
     lost: NDArray[np.bool_]
     look: Floats
@@ -156,7 +157,7 @@ class _Tracks:
     def none(cls, width: int = 0) -> Self:
         n, f = np.empty(0, np.int64), np.empty(0, np.float64)
         pair = np.empty((0, 2), np.float64)
-        return cls(n, pair, pair, pair, f, f, n, n, np.empty(0, np.bool_), np.empty((0, width), np.float64))
+        return cls(n, pair, pair, pair, f, f, n, n, n, np.empty(0, np.bool_), np.empty((0, width), np.float64))
 
     @classmethod
     def born(cls, first: int, seen: Sightings, clock: float) -> Self:
@@ -166,7 +167,7 @@ class _Tracks:
         names = np.arange(first, first + n, dtype=np.int64)
         zero = np.zeros(n, np.int64)
         look = seen.look.astype(np.float64)
-        return cls(names, middle, size, np.zeros((n, 2)), at, at.copy(), count, zero, zero.astype(np.bool_), look)
+        return cls(names, middle, size, np.zeros((n, 2)), at, at.copy(), count, count.copy(), zero, zero > 0, look)
 
     def __len__(self) -> int:
         return len(self.name)
@@ -328,9 +329,10 @@ class Tracker:
         unseen[row[row >= 0]] = False
         if searched:
             tracks.misses[unseen] += 1
-        # A place that only the second look takes for a face, search after search, is none.
-        held = (tracks.misses < 2) | (self._clock - tracks.found <= _TRUST)
-        tried = np.flatnonzero(unseen & held & (~tracks.lost | (self._clock - tracks.seen <= _AGAIN)))
+        # A place that only the second look takes for a face, oftener than the detector did, is none.
+        held = (tracks.misses < tracks.finds) & ((tracks.misses < 2) | (self._clock - tracks.found <= _TRUST))
+        recent = ~tracks.lost if searched else ~tracks.lost | (self._clock - tracks.seen <= _AGAIN)
+        tried = np.flatnonzero(unseen & held & recent)
         if follow is None:
             if searched:
                 tracks.lost[unseen] = True
@@ -361,6 +363,7 @@ class Tracker:
         tracks.see(row[matched], seen[matched], self._clock, alone=alone[: len(seen)][matched])
         tracks.see(rows, followed, self._clock, alone=alone[len(seen) :])
         tracks.found[row[matched]], tracks.misses[row[matched]] = self._clock, 0
+        tracks.finds[row[matched]] += 1
         names = np.full(len(seen), -1, np.int64)
         names[matched] = tracks.name[row[matched]]
         new = seen[~matched]
@@ -392,14 +395,10 @@ class Tracker:
         out = cls(patience=state["patience"])
         out._next, out._clock, out._step = int(state["next"]), float(state["clock"]), float(state["step"])
         out._time = math.nan if state["time"] is None else float(state["time"])
-        none = _Tracks.none(int(state["width"]))
+        none, known = _Tracks.none(int(state["width"])), state["tracks"]
+        shapes = {f.name: getattr(none, f.name) for f in fields(_Tracks)}
         out._tracks = _Tracks(
-            *(
-                np.array(state["tracks"][f.name], getattr(none, f.name).dtype).reshape(
-                    -1, *getattr(none, f.name).shape[1:]
-                )
-                for f in fields(_Tracks)
-            )
+            **{k: np.array(known[k], a.dtype).reshape(len(known[k]), *a.shape[1:]) for k, a in shapes.items()}
         )
         return out
 
