@@ -307,3 +307,16 @@ def test_a_folder_that_is_gone(tmp_path: Path) -> None:
 
     with pytest.raises(OutputError, match="cannot be written"):
         clips.take(Frame(picture, 5, 0.2))
+
+
+def test_interlaced_frames_are_those_of_the_film(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    ground = rng.integers(0, 256, (64, 96, 3)).astype(np.uint8).repeat(1, 0)
+    moving = [np.roll(ground, 3 * i, 1) for i in range(400)]
+    source = make_film(tmp_path / "film.mkv", moving, interlaced="tff", gop=25)
+    with Film(source) as film:
+        whole = {f.index: f.picture for f in film if f.index in {5, 300, 301}}
+    got = list(read_frames(source, table(source), [(5, 5), (300, 301)], lambda *_: True))
+    assert [f.index for f in got] == [5, 300, 301]
+    for frame in got:
+        np.testing.assert_array_equal(frame.picture, whole[frame.index])
