@@ -135,7 +135,7 @@ def test_a_landmark_of_another_film_or_of_nothing_is_not_believed(tmp_path: Path
     wrong: list[dict[str, object]] = [
         with_landmarks(other)[1][80],
         marks[80] | {"digest": "0" * 32},
-        marks[80] | {"stamp": marks[80]["stamp"] + 1},  # type: ignore[operator]
+        marks[80] | {"stamp": marks[80]["stamp"] + 1},  # type: ignore[operator]  # the stamp is a number
         marks[80] | {"place": 0},
         marks[80] | {"order": 10**30},
         marks[80] | {"size": "many"},
