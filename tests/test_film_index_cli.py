@@ -24,7 +24,7 @@ def mien(*arguments: object, **options: object) -> tuple[int, str, str]:
         text=True,
         check=False,
         timeout=120,
-        **options,  # type: ignore[call-overload]
+        **options,  # type: ignore[call-overload]  # what subprocess takes
     )
     return done.returncode, done.stdout, done.stderr
 

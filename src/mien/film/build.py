@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
@@ -227,15 +228,15 @@ def _terms(path: Path, reader: Analyzer, settings: Settings, sampling: Sampling,
 
 
 def _versions() -> dict[str, str]:
-    import av
-    import cv2
-    import onnxruntime
-    import pyarrow
+    packages = ("mien", "av", "numpy", "onnxruntime", "opencv-python-headless", "pyarrow")
+    return {name: _version(name) for name in packages}
 
-    from .. import __version__
 
-    libraries = {"av": av, "numpy": np, "onnxruntime": onnxruntime, "opencv": cv2, "pyarrow": pyarrow}
-    return {"mien": __version__} | {name: str(m.__version__) for name, m in libraries.items()}
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # run from its sources, or another build of OpenCV
+        return "unknown"
 
 
 def _film(path: Path, folder: Path, film: Film, digest: str) -> dict[str, Any]:
@@ -322,7 +323,7 @@ class _Making:
     def _searched(self, frames: Iterator[Frame]) -> Iterator[_Waiting]:
         """Give the frames in order, the searches of the next ones under way."""
         held: deque[_Waiting] = deque()
-        depth = min(2 * self._workers * self._reader.settings.detect_every, _FRAMES)
+        depth = min(self._workers * self._reader.settings.detect_every + 2, _FRAMES)
         for ordinal, frame in enumerate(frames, self._point.ordinal):
             glance = self._follower.glance(frame)
             found = (
