@@ -1,6 +1,6 @@
 """How long a question takes on an index of ten million rows, beside pandas and Polars on the same files in one run.
 
-Run: python benchmarks/query.py [--rows 10000000] [--repeat 7] [--group 131072] [--folder FOLDER] [--json]
+Run: python benchmarks/query.py [--rows 10000000] [--repeat 7] [--folder FOLDER] [--json]
 
 The index is made up: shots of a second to a minute, one to seven faces in each, expressions that last about a second,
 15 % of them happy; faces missed, faces too small to be read, frames without a face. It has every column of a true one
@@ -20,15 +20,15 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scene import about, timed
 
+from mien.film import parts
 from mien.film.index import (
     FACES,
     FORMAT,
@@ -169,28 +169,21 @@ def with_empty(faces: Faces, details: dict[str, NDArray[Any]], frames: Frames) -
     return Faces.concat([faces, none])[order], merged
 
 
-def make(folder: Path, rows: int, *, group: int, seed: int = 0) -> Index:
+def make(folder: Path, rows: int, *, seed: int = 0) -> Index:
     """Write an index of about so many rows, holding one row group at a time."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
-    columns = {c.name: c for c in FRAME_COLUMNS}
-    held: list[pa.Table] = []
-    waiting = total = frames = 0
+    total = frames = 0
+    # The tables are written by what writes those of `mien film index`.
     with (
-        pq.ParquetWriter(folder / FACES, face_schema(EIGHT)) as face_file,
-        pq.ParquetWriter(folder / FRAMES, arrow_schema(columns)) as frame_file,
+        parts._Table(folder / FACES, face_schema(EIGHT)) as face_file,
+        parts._Table(folder / FRAMES, arrow_schema({c.name: c for c in FRAME_COLUMNS})) as frame_file,
     ):
         for faces, details, part in shots(rng, rows):
             typed = {c.name: np.asarray(details[c.name], c.dtype) for c in FACE_COLUMNS}
-            held.append(face_table(faces, typed))
-            frame_file.write_table(frame_table(part))
-            waiting, total, frames = waiting + len(faces), total + len(faces), frames + len(part)
-            while waiting >= group:
-                joined = pa.concat_tables(held)
-                face_file.write_table(joined.slice(0, group), row_group_size=group)
-                held, waiting = [joined.slice(group)], waiting - group
-        if waiting:
-            face_file.write_table(pa.concat_tables(held), row_group_size=group)
+            face_file.add(face_table(faces, typed))
+            frame_file.add(frame_table(part))
+            total, frames = total + len(faces), frames + len(part)
     pq.write_table(track_table(Tracks.build(0, labels=EIGHT)), folder / TRACKS)  # a query does not read it
     manifest = {
         "format": FORMAT,
@@ -248,11 +241,12 @@ def versions() -> str:
 
 
 def measured(call: Callable[[], object], repeat: int) -> dict[str, float]:
-    """Return milliseconds and the load of the machine before and after."""
-    before = os.getloadavg()[0]
+    """Return milliseconds, of all processors together as well, and the load of the machine before and after."""
+    before, spent = os.getloadavg()[0], process_time()
     middle, low, high = timed(call, repeat=repeat, warm=1)
-    times = {"median": middle * 1000, "lowest": low * 1000, "highest": high * 1000}
-    return times | {"load_before": before, "load_after": os.getloadavg()[0]}
+    spent = (process_time() - spent) / (repeat + 1)
+    times = {"median": middle, "lowest": low, "highest": high, "processor": spent}
+    return {k: v * 1000 for k, v in times.items()} | {"load_before": before, "load_after": os.getloadavg()[0]}
 
 
 def by_hand(index: Index, repeat: int) -> list[dict[str, Any]]:
@@ -270,14 +264,15 @@ def by_hand(index: Index, repeat: int) -> list[dict[str, Any]]:
 
 def row_line(row: dict[str, Any]) -> str:
     times = f"{row['median']:7.0f} ms ({row['lowest']:.0f} to {row['highest']:.0f})"
-    return f"{row['with']:7} {times:26} load {row['load_before']:.1f}  {row['query']}"
+    return (
+        f"{row['with']:7} {times:25} processors {row['processor']:5.0f}  load {row['load_before']:4.1f}  {row['query']}"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--repeat", type=int, default=7)
-    parser.add_argument("--group", type=int, default=131_072, help="rows in a row group")
     parser.add_argument("--folder", type=Path, help="keep the index here, and use it again")
     parser.add_argument("--smooth", action="append", default=[], help="also ask the first query with this smoothing")
     parser.add_argument("--json", action="store_true")
@@ -285,7 +280,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="mien-query-") as temporary:
         folder = options.folder or Path(temporary) / "movie.mien"
         begin = perf_counter()
-        index = Index.open(folder) if folder.exists() else make(folder, options.rows, group=options.group)
+        index = Index.open(folder) if folder.exists() else make(folder, options.rows)
         made = perf_counter() - begin
         megabytes = index.faces_file.stat().st_size / 1e6
         head = f"{about()}, {versions()}\n{len(index):,} rows, {megabytes:.0f} MB; made or opened in {made:.0f} s"

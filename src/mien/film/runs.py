@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -33,17 +34,36 @@ class Times:
 
     def __init__(self, index: Index) -> None:
         self._path = index.frames_file
+        self._columns: dict[str, NDArray[Any]] = {}
 
-    @cached_property
-    def _columns(self) -> dict[str, NDArray[Any]]:
-        names = ["ordinal", "frame", "time", "shot"]
-        arrow = needed_pyarrow()
+    def _column(self, name: str) -> NDArray[Any]:
+        if name not in self._columns:
+            with self._reading():
+                table = needed_pyarrow().parquet.read_table(self._path, columns=[name])
+                self._columns[name] = table.column(name).to_numpy()
+        return self._columns[name]
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
         try:
-            table = arrow.parquet.read_table(self._path, columns=names)
-            return {n: table.column(n).to_numpy() for n in names}
-        except (OSError, KeyError, ValueError, arrow.ArrowException) as error:
+            yield
+        except (OSError, KeyError, ValueError, needed_pyarrow().ArrowException) as error:
             msg = f"{self._path}: cannot be read ({str(error).partition(chr(10))[0]}); index the film again"
             raise DataError(msg) from error
+
+    @cached_property
+    def _whole(self) -> int:
+        """How many frames there are where each stands at the place that is its ordinal, as the file's statistics say.
+
+        Every frame that was read has a row, so this is so unless somebody took rows away; then 0.
+        """
+        with self._reading():
+            known = needed_pyarrow().parquet.read_metadata(self._path)
+            column = known.schema.names.index("ordinal")
+            told = [known.row_group(g).column(column).statistics for g in range(known.num_row_groups)]
+        rows = int(known.num_rows)
+        ends = [(t.min, t.max) for t in told if t is not None and t.has_min_max]
+        return rows if ends and ends[0][0] == 0 and ends[-1][1] == rows - 1 else 0
 
     def places(self, ordinal: NDArray[np.int64]) -> NDArray[np.intp]:
         """Return the places of frames in the table.
@@ -53,23 +73,23 @@ class Times:
         DataError
             If it lacks one of them.
         """
-        known = self._columns["ordinal"]
-        # Every frame that was read has a row, so that a frame's ordinal is its place, unless somebody took rows away.
-        place = (
-            ordinal if len(known) and known[0] == 0 and known[-1] == len(known) - 1 else np.searchsorted(known, ordinal)
-        )
-        if len(place) and (place.max() >= len(known) or (known[place] != ordinal).any()):
+        if not len(ordinal) or (self._whole and ordinal.max() < self._whole):
+            return ordinal
+        known = self._column("ordinal")
+        place = np.searchsorted(known, ordinal)
+        if place.max() >= len(known) or (known[place] != ordinal).any():
             msg = f"{self._path}: it lacks frames that the face table has; index the film again"
             raise DataError(msg)
         return place
 
     def of(self, name: str, place: NDArray[np.intp]) -> NDArray[Any]:
         """Return the ``frame``, ``time`` or ``shot`` of some places."""
-        return self._columns[name][place]
+        values: NDArray[Any] = self._column(name)[place]
+        return values
 
     def ends(self, place: NDArray[np.intp]) -> NDArray[np.float64]:
         """Return until when the frames at some places are shown, as `Frames.ends`, which looks at all."""
-        time = self._columns["time"]
+        time = self._column("time")
         own = time[place]
         following = np.where(place + 1 < len(time), time[np.minimum(place + 1, len(time) - 1)], np.nan)
         known = following > own
@@ -77,7 +97,7 @@ class Times:
 
     @cached_property
     def _step(self) -> float:
-        time = self._columns["time"]
+        time = self._column("time")
         return float(Frames.build(len(time), time=time).step)
 
 

@@ -35,6 +35,7 @@ from .language import (
     Operand,
     Or,
     Score,
+    asked,
     parts,
 )
 from .tables import face_columns
@@ -105,7 +106,7 @@ class Plan:
 
     def sql(self, name: Mapping[str, str]) -> str:
         """Return the statement; ``name`` gives the quoted name of each column in the file."""
-        write = _Writer(self.labels, name)
+        write = _Writer(self.labels, name, asked(self.node))
         chosen = {
             "row": "file_row_number",
             "track": f"coalesce({name['track']}, -1)",
@@ -119,7 +120,9 @@ class Plan:
         elif self.label is not None:
             chosen["score"] = f"coalesce({name[self.label]}, 'nan'::FLOAT)"
         else:
-            chosen["score"] = f"coalesce({write.operand(Column('score'))}, 'nan'::FLOAT)"
+            # Rows that can only be part of a run need none.
+            score = f"CASE WHEN {write.condition(self._necessary(self.node))} THEN {write.operand(Column('score'))} END"
+            chosen["score"] = f"coalesce({score}, 'nan'::FLOAT)"
             chosen["top"] = f"coalesce(list_position({write.list}, {name['top']}) - 1, -1)::SMALLINT"
         columns = ",\n       ".join(f"{what} AS {_quoted(alias)}" for alias, what in chosen.items())
         source = "read_parquet($file, file_row_number = true, hive_partitioning = false)"
@@ -162,14 +165,16 @@ def _joined(node: Node) -> tuple[Node, ...]:
 class _Writer:
     """Writes conditions as SQL. A condition on a missing number is NULL, which counts as false wherever it stands."""
 
-    def __init__(self, labels: LabelSet, name: Mapping[str, str]) -> None:
+    def __init__(self, labels: LabelSet, name: Mapping[str, str], likely: tuple[str, ...]) -> None:
         self.name = name
         self.list = "[" + ", ".join(map(_text, labels)) + "]"
-        scores = ", ".join(name[label] for label in labels)
+        # The label on top says whose score is highest, which saves reading the others where it is one of the likely.
+        named = " ".join(f"WHEN {name['top']} = {_text(label)} THEN {name[label]}" for label in likely)
+        highest = f"list_max([{', '.join(name[label] for label in labels)}])"
         self._columns = {
             "yaw": f"abs({name['yaw']})",
             "turn": name["yaw"],
-            "score": f"greatest({scores})",
+            "score": f"CASE {named} ELSE {highest} END" if named else highest,
         }
         self._flags = {
             "face": f"{name['face']} >= 0",
