@@ -43,6 +43,9 @@ SETTINGS = Settings(track=True, detect_every=5)
 _SEGMENT = 250
 """Frames of a part: what a crash can cost."""
 
+_DECODERS = 4
+"""Threads of the decoder, the same on every machine: what it makes of a damaged stretch depends on them."""
+
 _FACES, _FRAMES = 32, 64
 """A call of the network reads the faces of so many frames, or so many faces, whichever comes first."""
 
@@ -199,6 +202,7 @@ def _open(path: Path, sampling: Sampling, point: Point | None = None) -> Film:
     start, landmark = (point.frame + 1, point.landmark) if point else (0, None)
     return Film(
         path,
+        threads=_DECODERS,
         every=sampling.every,
         fps=sampling.fps,
         start=start,
