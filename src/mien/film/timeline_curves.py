@@ -68,19 +68,18 @@ def rows_of(index: Index, frames: Frames, when: Moments, smooth: Smoothing) -> R
     """Read the faces of an index, and make their scores steady."""
     names = ("track", "ordinal", "x1", "y1", "x2", "y2", "reason", "scores")
     parts = list(batches(index, names))
-    held: dict[str, NDArray[Any]] = {
-        name: np.concatenate([p[name] for p in parts]) if parts else np.empty(0) for name in names
-    }
     if not parts:
-        held |= {"scores": np.empty((0, len(index.labels)), np.float32), "reason": np.empty(0, np.uint16)}
-    kept = held["track"] >= 0
-    order = np.flatnonzero(kept)[np.lexsort((held["ordinal"][kept], held["track"][kept]))]
-    track, ordinal = held["track"][order].astype(np.int64), held["ordinal"][order].astype(np.int64)
+        parts = [{name: np.empty(0, np.uint16) for name in names} | {"scores": np.empty((0, len(index.labels)))}]
+    # Each column leaves its parts when it is joined: a film's rows are not held twice.
+    held: dict[str, NDArray[Any]] = {name: np.concatenate([part.pop(name) for part in parts]) for name in names}
+    kept = np.flatnonzero(held["track"] >= 0)
+    order = kept[np.lexsort((held["ordinal"][kept], held["track"][kept]))]
+    track, ordinal = (held.pop(name)[order].astype(np.int64) for name in ("track", "ordinal"))
     place = np.searchsorted(frames.ordinal, ordinal)
     start = when.start[place]
-    scores = smooth.apply(held["scores"][order], start, track, ordinal)
-    box = np.stack([held[n][order] for n in ("x1", "y1", "x2", "y2")], 1).astype(np.float32)
-    return Rows(track, ordinal, place, box, held["reason"][order], scores, start, when.end[place])
+    scores = smooth.apply(held.pop("scores")[order].astype(np.float32, copy=False), start, track, ordinal)
+    box = np.stack([held.pop(n)[order] for n in ("x1", "y1", "x2", "y2")], 1).astype(np.float32, copy=False)
+    return Rows(track, ordinal, place, box, held.pop("reason")[order], scores, start, when.end[place])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -189,20 +188,24 @@ def _held(rows: Rows, begins: NDArray[np.intp], read: NDArray[np.bool_], flags: 
     def over(how: np.ufunc, values: NDArray[Any]) -> NDArray[Any]:
         return how.reduceat(values, begins) if len(begins) else values[:0]
 
-    scores, seen = rows.scores.astype(np.float64), read[:, None]
+    # Label by label: a float64 copy of all scores would be the largest thing in memory.
     weight = np.where(read, rows.end - rows.start, 0.0)
-    total = over(np.add, weight)[:, None]
-    sums = over(np.add, np.where(seen, scores, 0.0) * weight[:, None])
-    low, high = over(np.minimum, np.where(seen, scores, np.inf)), over(np.maximum, np.where(seen, scores, -np.inf))
-    box = over(np.add, rows.box.astype(np.float64)) / (following - begins)[:, None]
+    total = over(np.add, weight)
+    mean, low, high = (np.zeros((len(begins), rows.scores.shape[1]), np.float32) for _ in range(3))
+    for k, scores in enumerate(rows.scores.T):
+        sums = over(np.add, np.where(read, scores, 0.0) * weight)
+        np.divide(sums, total, out=mean[:, k], where=total > 0, casting="same_kind")
+        low[:, k] = np.where(total > 0, over(np.minimum, np.where(read, scores, np.inf)), 0.0)
+        high[:, k] = np.where(total > 0, over(np.maximum, np.where(read, scores, -np.inf)), 0.0)
+    box = np.stack([over(np.add, side.astype(np.float64)) for side in rows.box.T], 1) / (following - begins)[:, None]
     return {
         "start": rows.start[begins],
         "end": rows.end[following - 1],
         "flags": over(np.bitwise_or, flags),
         "box": box.astype(np.float32),
-        "mean": np.divide(sums, total, out=np.zeros_like(sums), where=total > 0).astype(np.float32),
-        "low": np.where(total > 0, low, 0.0).astype(np.float32),
-        "high": np.where(total > 0, high, 0.0).astype(np.float32),
+        "mean": mean,
+        "low": low,
+        "high": high,
     }
 
 
@@ -212,8 +215,7 @@ def overview(rows: Rows, begin: float, end: float, *, bins: int) -> dict[str, An
     at = np.clip(((rows.start - begin) / length).astype(np.int64), 0, bins - 1)
     seconds, read = rows.end - rows.start, rows.read
     weight = np.bincount(at[read], seconds[read], bins)
-    columns = rows.scores.astype(np.float64).T
-    sums = np.stack([np.bincount(at[read], (seconds * column)[read], bins) for column in columns], 1)
+    sums = np.stack([np.bincount(at[read], (seconds * scores)[read], bins) for scores in rows.scores.T], 1)
     mean = np.divide(sums, weight[:, None], out=np.zeros(sums.shape), where=weight[:, None] > 0)
     faces = np.bincount(at, seconds, bins) / length
     return {

@@ -110,12 +110,11 @@ function lane(t, c) {
     if (b - a >= 1) { column(g, a, b - a, top, height, p, mean, p * K); p++; continue; }
     // Narrower than a pixel: one column shows the mean of all points that begin in it.
     const pixel = a;
-    let read = 0, other = 0, shown = p;
+    let read = 0, other = 0;
     sums.fill(0);
-    for (; p < end && start[p] < to && Math.round(x(start[p] + span[p])) <= pixel; p++) {
-      if (flags[p] & READ) { read += span[p]; for (let k = 0; k < K; k++) sums[k] += mean[p * K + k] * span[p]; if (!(flags[shown] & READ)) shown = p; }
-      else { other += span[p]; }
-    }
+    do {
+      if (flags[p] & READ) { read += span[p]; for (let k = 0; k < K; k++) sums[k] += mean[p * K + k] * span[p]; } else other += span[p];
+    } while (++p < end && start[p] < to && Math.round(x(start[p] + span[p])) <= pixel);
     if (read >= other) stack(g, pixel, scale, top, height, sums, 0); else { g.fillStyle = g.hatch; g.fillRect(pixel, top, scale, height); }
   }
   g.fillStyle = colour("--ink");
@@ -196,10 +195,10 @@ function list() {
   }
   const zoomed = from > 0 || to < length;
   const least = shown.length ? Math.min(...shown.filter((t) => t !== track).map((t) => t.end - t.start), Infinity) / TICKS : 0;
-  const place = zoomed ? `in view, ${tracks.length.toLocaleString("en")} in all` : "";
+  const place = zoomed ? ` in view, ${tracks.length.toLocaleString("en")} in all` : "";
   $("shown").textContent = shown.length < here.length
-    ? `The ${shown.length} longest of ${here.length.toLocaleString("en")} tracks ${place} (${least.toFixed(1)} s or longer); zoom in to see the others.`
-    : `${here.length.toLocaleString("en")} ${here.length === 1 ? "track" : "tracks"} ${place}`;
+    ? `The ${shown.length} longest of ${here.length.toLocaleString("en")} tracks${place} (${least.toFixed(1)} s or longer); zoom in to see the others.`
+    : `${here.length.toLocaleString("en")} ${here.length === 1 ? "track" : "tracks"}${place}`;
   $("all").hidden = !everything && shown.length === here.length;
   $("all").textContent = everything ? `Show the ${FEW} longest only` : `Show all ${here.length.toLocaleString("en")}`;
   if (shown.length === listed.length && shown.every((t, i) => t === listed[i])) return;
