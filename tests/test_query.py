@@ -285,6 +285,9 @@ def test_tables_that_are_broken_are_one_line(tmp_path: Path) -> None:
     index = write_index(tmp_path / "i", one_track(["happy"] * 8))
     whole = (index.path / FRAMES).read_bytes()
     frames = pq.read_table(index.path / FRAMES)
+    spans = find(index, "happy and frame >= 3").spans.records()
+    pq.write_table(frames.slice(2), index.path / FRAMES)
+    assert find(index, "happy and frame >= 3").spans.records() == spans
     pq.write_table(frames.slice(0, 5), index.path / FRAMES)
     with pytest.raises(DataError, match="lacks frames"):
         find(index, "happy for 8 frames")
@@ -328,6 +331,15 @@ def test_only_the_rows_that_matter_are_read(indexes: list[Index]) -> None:
     assert "happy" in where
     assert '"faces"' not in where
     assert "true" in find(indexes[0], "not (happy for 8 frames)").sql.partition("WHERE")[2]
+
+
+@pytest.mark.parametrize("most", [3, 1 << 16, 1 << 40])
+def test_rows_are_sorted_by_track_however_many_there_are(most: int) -> None:
+    rng = np.random.default_rng(most)
+    row, track = np.arange(5000) * 2, rng.integers(-1, most, 5000)
+    for mixed in (np.arange(5000), rng.permutation(5000)):
+        order = scanning._by_track(row[mixed], track[mixed])
+        assert order.tolist() == np.lexsort((row[mixed], track[mixed])).tolist()
 
 
 def test_spans_are_checked_and_chosen(indexes: list[Index]) -> None:

@@ -110,7 +110,7 @@ class Rows:
         if plan.smooth:
             held = scanned.columns
             scores = np.stack([held[f"score{i}"] for i in range(len(plan.labels))], 1)
-            self._scores = smoothing.apply(scores, held["time"], scanned.track, scanned.ordinal)
+            self._scores: NDArray[np.float32] = smoothing.apply(scores, held["time"], scanned.track, scanned.ordinal)
 
     def holds(self, node: Node) -> NDArray[np.bool_]:
         """Return for which rows a condition holds, (M,)."""
@@ -156,7 +156,8 @@ class Rows:
         if isinstance(side, Score):
             return self._scores[:, self._plan.labels.index(side.label)]
         if side == Column("score"):
-            return self._scores.max(1)
+            highest: NDArray[np.float32] = self._scores.max(1)
+            return highest
         if side == Column("margin"):
             ranked = np.sort(self._scores, 1)
             margin: NDArray[np.float32] = ranked[:, -1] - ranked[:, -2]
