@@ -29,7 +29,20 @@ MODULES = ["mien"] + [
     for m in pkgutil.walk_packages(mien.__path__, "mien.", onerror=lambda _: None)
     if not m.name.startswith("mien.train.")
 ]
-HEAVY = ["duckdb", "cv2", "av", "onnxruntime", "pandas", "pyarrow", "matplotlib", "torch", "rich", "typer", "joblib", "mtcnn"]
+HEAVY = [
+    "duckdb",
+    "cv2",
+    "av",
+    "onnxruntime",
+    "pandas",
+    "pyarrow",
+    "matplotlib",
+    "torch",
+    "rich",
+    "typer",
+    "joblib",
+    "mtcnn",
+]
 
 
 def name(path: Path) -> str:

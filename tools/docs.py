@@ -17,6 +17,7 @@ import typer.main
 
 import surface
 from mien.cli.app import app
+from mien.film import tables
 from mien.labels import EIGHT
 from mien.results import columns
 from mien.zoo import catalog
@@ -78,6 +79,17 @@ not read. From them files get:
 A row may have several; files join the words by `|`.
 
 {reasons}
+## The tables of an index
+
+What `mien film index` writes ([films](film.md)). Its face table has, beside all of the columns above:
+
+{_index_table(tables.FACE_COLUMNS)}
+The frame table, one row a frame that was read:
+
+{_index_table(tables.FRAME_COLUMNS)}
+The track table, one row a track, with the mean score of each label behind these:
+
+{_index_table(tables.TRACK_COLUMNS)}
 ## Header
 
 The header of a CSV file in the default layout, for the eight labels:
@@ -86,6 +98,11 @@ The header of a CSV file in the default layout, for the eight labels:
 {header}
 ```
 """
+
+
+def _index_table(declared: tuple[columns.Column, ...]) -> str:
+    rows = ((f"`{c.name}`", _dtype(c), c.unit, "may be missing" if c.nullable else "", c.doc) for c in declared)
+    return _table(("column", "dtype", "unit", "", "meaning"), rows)
 
 
 def _dtype(column: columns.Column) -> str:

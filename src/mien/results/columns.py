@@ -151,7 +151,7 @@ ARRAYS: tuple[Column, ...] = (
     ),
     Column("score", np.float32, (), "1", np.nan, "The detector's score in [0, 1].", ("detector_score",)),
     Column("eyes", np.int16, (), "count", -1, "Eyes that the eye cascade saw in the box; -1: not looked for."),
-    Column("carried", np.bool_, (), "", 0, "The face was followed from an earlier frame, not found by a search of this one."),
+    Column("carried", np.bool_, (), "", 0, "Followed from an earlier frame, not found by a search of this one."),
     Column("track", np.int64, (), "id", -1, "One number for one face over time; -1: not tracked."),
     Column("reason", np.uint16, (), "flags", 0, "Why no expression is named; empty when one is."),
 )
