@@ -176,7 +176,7 @@ class Naive:
     def __post_init__(self) -> None:
         self.faces, self.details, self.frames = self.index.faces(), self.index.details(), self.index.frames()
         self.labels, self.ends = self.index.labels, self.frames.ends.tolist()
-        self.read = (~np.isnan(self.faces.expression).any(1)).tolist()
+        self.read: list[bool] = self.faces.read.tolist()
         self.scores = self.faces.expression.copy()
         smoothing = Smoothing.parse(self.smooth)
         for track in set(self.faces.track.tolist()) - {-1}:
@@ -216,7 +216,7 @@ class Naive:
         values = []
         for given, side in zip((node.left, node.right), sides, strict=True):
             value: Any = given.value if isinstance(given, Number) else side[0] if side else None
-            if value != value:
+            if np.isnan(value):
                 return False
             values.append(np.float32(value) if kinds == {"single"} else float(value))
         return bool(sign(*values))
@@ -225,7 +225,7 @@ class Naive:
         """A condition that one row decides."""
         faces, details = self.faces, self.details
         reasons = Reason(int(faces.reason[row]))
-        read = self.read[row]
+        read: bool = self.read[row]
         named = read and Reason.LOW_SCORE not in reasons
         if isinstance(node, Label):
             return named and self.labels.labels[int(np.argmax(self.scores[row]))] == node.name
@@ -234,15 +234,16 @@ class Naive:
         if isinstance(node, Compare):
             return self.compare(row, node)
         assert isinstance(node, Flag)
-        return {
+        flags: dict[str, bool] = {
             "face": True,
-            "alone": details["faces"][row] == 1,
-            "frontal": abs(details["yaw"][row]) <= FRONTAL,
+            "alone": bool(details["faces"][row] == 1),
+            "frontal": bool(abs(details["yaw"][row]) <= FRONTAL),
             "read": read,
             "named": named,
             "detected": not faces.carried[row],
             "carried": bool(faces.carried[row]),
-        }[node.name]
+        }
+        return flags[node.name]
 
     def stretches(self, rows: list[int]) -> list[list[int]]:
         """Rows of one track after each other, with at most ``bridge`` frames between."""
@@ -282,7 +283,7 @@ class Naive:
     def long(self, run: list[int], node: Held) -> bool:
         if node.unit == "frames":
             return len(run) >= node.length
-        return self.end(run[-1]) - self.faces.time[run[0]] >= node.length - 1e-6
+        return self.end(run[-1]) - float(self.faces.time[run[0]]) >= node.length - 1e-6
 
     def spans(self, node: Node, one: str | None) -> list[dict[str, Any]]:
         return sorted(
