@@ -28,7 +28,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scene import about, timed
 
-from mien.film import parts
 from mien.film.index import (
     FACES,
     FORMAT,
@@ -42,6 +41,7 @@ from mien.film.index import (
     write_manifest,
 )
 from mien.film.language import FRONTAL
+from mien.film.parts import TableFile
 from mien.film.query import find
 from mien.film.tables import FACE_COLUMNS, FRAME_COLUMNS, Frames, Tracks, arrow_schema
 from mien.labels import EIGHT
@@ -176,8 +176,8 @@ def make(folder: Path, rows: int, *, seed: int = 0) -> Index:
     total = frames = 0
     # The tables are written by what writes those of `mien film index`.
     with (
-        parts._Table(folder / FACES, face_schema(EIGHT)) as face_file,
-        parts._Table(folder / FRAMES, arrow_schema({c.name: c for c in FRAME_COLUMNS})) as frame_file,
+        TableFile(folder / FACES, face_schema(EIGHT)) as face_file,
+        TableFile(folder / FRAMES, arrow_schema({c.name: c for c in FRAME_COLUMNS})) as frame_file,
     ):
         for faces, details, part in shots(rng, rows):
             typed = {c.name: np.asarray(details[c.name], c.dtype) for c in FACE_COLUMNS}

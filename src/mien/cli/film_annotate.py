@@ -12,7 +12,7 @@ from ..film.annotated import annotate_film
 from ..film.index import Index
 from .console import NOTHING, answer, errors, meter, note
 from .film_extract import Decoding
-from .film_query import _asked
+from .film_query import asked
 
 __all__ = ["annotate"]
 
@@ -42,7 +42,7 @@ def annotate(
     """
     with errors():
         opened = Index.open(index)
-        found = _asked(opened, query, bridge=bridge, smooth=smooth) if query.strip() else None
+        found = asked(opened, query, bridge=bridge, smooth=smooth) if query.strip() else None
         if found is not None and not len(found):
             note(f"mien: {found.query!r} found nothing in {index}")
             raise typer.Exit(NOTHING)

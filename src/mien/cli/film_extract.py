@@ -16,7 +16,7 @@ from ..film.parser import parse
 from ..film.query import Found, find
 from ..film.tiles import loosened
 from .console import NOTHING, answer, errors, meter, note
-from .film_query import _asked
+from .film_query import asked
 
 __all__ = ["extract"]
 
@@ -106,7 +106,7 @@ def extract(
             anonymize=anonymize,
             how=how,
         )
-        found = _asked(Index.open(index), query, bridge=bridge, smooth=smooth)
+        found = asked(Index.open(index), query, bridge=bridge, smooth=smooth)
         loose = _loose(found, bridge, smooth) if compare and len(found) else None
         begun = time.monotonic()
         with meter(shown=not (quiet or as_json), unit="frames") as (bar, task):

@@ -21,7 +21,7 @@ from ..film.spans import clock
 from ..results.files import line_form, replacing, write_faces
 from .console import INPUT_FAILED, NOTHING, answer, errors, note, table_console
 
-__all__ = ["query"]
+__all__ = ["asked", "query"]
 
 _SHOWN = 100
 """Rows of the table where none are asked for: more would be no answer on a screen."""
@@ -72,7 +72,7 @@ def query(
             line_form(rows, "default")
         opened = Index.open(index)
         begin = perf_counter()
-        found = _asked(opened, query, bridge=bridge, smooth=smooth)
+        found = asked(opened, query, bridge=bridge, smooth=smooth)
         seconds = perf_counter() - begin
         shown = _first(found.spans, sort, limit or (None if as_json else _SHOWN))
         if table is not None:
@@ -89,7 +89,8 @@ def query(
             raise typer.Exit(NOTHING)
 
 
-def _asked(index: Index, query: str, *, bridge: int, smooth: str | None) -> Found:
+def asked(index: Index, query: str, *, bridge: int, smooth: str | None) -> Found:
+    """Return what a query finds; one that cannot be understood ends the command, with a caret under its fault."""
     try:
         return find(index, query, bridge=bridge, smooth=smooth)
     except QueryError as error:

@@ -44,7 +44,7 @@ def frame_length(frames: Frames) -> float:
 
 def rows_between(index: Index, first: int, last: int) -> NDArray[np.int64]:
     """Return the numbers of the face table's rows whose frame lies in ``first`` … ``last``; few row groups are read."""
-    file = needed_pyarrow().parquet.ParquetFile(index.faces_file)
+    file = needed_pyarrow("film").parquet.ParquetFile(index.faces_file)
     at = 0
     chosen: list[NDArray[np.int64]] = []
     column = file.schema_arrow.names.index("frame")

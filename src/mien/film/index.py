@@ -134,7 +134,7 @@ class Index:
         return self.path / TRACKS
 
     def __len__(self) -> int:
-        return int(needed_pyarrow().parquet.read_metadata(self.faces_file).num_rows)
+        return int(needed_pyarrow("film").parquet.read_metadata(self.faces_file).num_rows)
 
     def faces(self, rows: NDArray[np.integer[Any]] | None = None) -> Faces:
         """Return the face table, or some of its rows by number, in their order; only the row groups of these are read.
@@ -213,7 +213,7 @@ class Index:
 
 
 def _taken(path: Path, rows: NDArray[np.int64], columns: list[str] | None) -> pa.Table:
-    arrow = needed_pyarrow()
+    arrow = needed_pyarrow("film")
     file = arrow.parquet.ParquetFile(path)
     sizes = [file.metadata.row_group(g).num_rows for g in range(file.metadata.num_row_groups)]
     starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
@@ -245,7 +245,7 @@ class _reading:  # noqa: N801 - used as a function
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if error is None or isinstance(error, MienError):
             return
-        arrow = needed_pyarrow()
+        arrow = needed_pyarrow("film")
         if isinstance(error, OSError | arrow.ArrowException):
             msg = f"{self._path}: cannot be read ({str(error).partition(chr(10))[0]}); index the film again"
             raise DataError(msg) from error
@@ -253,7 +253,7 @@ class _reading:  # noqa: N801 - used as a function
 
 def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
     with _reading(path):
-        table: pa.Table = needed_pyarrow().parquet.read_table(path, columns=columns)
+        table: pa.Table = needed_pyarrow("film").parquet.read_table(path, columns=columns)
         return table
 
 

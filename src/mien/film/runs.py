@@ -39,7 +39,7 @@ class Times:
     def _column(self, name: str) -> NDArray[Any]:
         if name not in self._columns:
             with self._reading():
-                table = needed_pyarrow().parquet.read_table(self._path, columns=[name])
+                table = needed_pyarrow("film").parquet.read_table(self._path, columns=[name])
                 self._columns[name] = table.column(name).to_numpy()
         return self._columns[name]
 
@@ -47,7 +47,7 @@ class Times:
     def _reading(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, KeyError, ValueError, needed_pyarrow().ArrowException) as error:
+        except (OSError, KeyError, ValueError, needed_pyarrow("film").ArrowException) as error:
             msg = f"{self._path}: cannot be read ({str(error).partition(chr(10))[0]}); index the film again"
             raise DataError(msg) from error
 
@@ -58,7 +58,7 @@ class Times:
         Every frame that was read has a row, so this is so unless somebody took rows away; then 0.
         """
         with self._reading():
-            known = needed_pyarrow().parquet.read_metadata(self._path)
+            known = needed_pyarrow("film").parquet.read_metadata(self._path)
             column = known.schema.names.index("ordinal")
             told = [known.row_group(g).column(column).statistics for g in range(known.num_row_groups)]
         rows = int(known.num_rows)

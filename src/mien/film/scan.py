@@ -333,7 +333,7 @@ def _names(index: Index, connection: Any, place: str) -> dict[str, str]:
         "DESCRIBE SELECT * FROM read_parquet($file, hive_partitioning = false)", {"file": place}
     )
     theirs = [row[0] for row in described.fetchall()]
-    ours = needed_pyarrow().parquet.read_schema(index.faces_file).names
+    ours = needed_pyarrow("film").parquet.read_schema(index.faces_file).names
     return {name: _quoted(their) for name, their in zip(ours, theirs, strict=True)}
 
 

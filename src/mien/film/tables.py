@@ -93,7 +93,7 @@ def track_columns(labels: LabelSet) -> Mapping[str, Column]:
 
 def arrow_schema(columns: Mapping[str, Column], metadata: Mapping[bytes, bytes] | None = None) -> pa.Schema:
     """Return the Arrow schema of declared columns, with unit and doc of each."""
-    arrow = needed_pyarrow()
+    arrow = needed_pyarrow("film")
     schema: pa.Schema = arrow.schema(
         [
             arrow.field(
@@ -111,7 +111,7 @@ def arrow_schema(columns: Mapping[str, Column], metadata: Mapping[bytes, bytes] 
 
 def as_table(columns: Mapping[str, Column], values: Mapping[str, NDArray[Any]], schema: pa.Schema) -> pa.Table:
     """Return arrays (N,) by name as an Arrow table; null where missing."""
-    arrow = needed_pyarrow()
+    arrow = needed_pyarrow("film")
     arrays = [arrow.array(values[n], schema.field(n).type, mask=c.lacks(values[n])) for n, c in columns.items()]
     table: pa.Table = arrow.Table.from_arrays(arrays, schema=schema)
     return table

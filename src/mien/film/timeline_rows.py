@@ -73,7 +73,7 @@ def batches(
     DataError
         If the table cannot be read.
     """
-    arrow = needed_pyarrow()
+    arrow = needed_pyarrow("film")
     asked = dict.fromkeys(["face", *(n for n in names if n != "scores"), *(index.labels if "scores" in names else ())])
     declared = {name: face_columns(index.labels)[name] for name in asked}
     before = 0

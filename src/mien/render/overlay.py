@@ -15,7 +15,7 @@ from ..results.columns import Reason
 from ..results.faces import Faces
 from .palette import GREY, RGB, colours, ink
 
-__all__ = ["annotate"]
+__all__ = ["annotate", "drawable"]
 
 _FONT = cv2.FONT_HERSHEY_DUPLEX
 _CAP = 22
@@ -185,8 +185,8 @@ def _marks(canvas: Picture, faces: Faces) -> list[_Mark]:
                 points=faces.points[i],
                 colour=tints[top[i]] if named else GREY,
                 named=named,
-                texts=tuple(map(_ascii, texts)),
-                second=_ascii(f"{second[i]} {scores[i, 1]:.2f}") if named else "",
+                texts=tuple(map(drawable, texts)),
+                second=drawable(f"{second[i]} {scores[i, 1]:.2f}") if named else "",
                 shares=tuple(zip(tints.values(), faces.expression[i].tolist(), strict=True)) if named else (),
             )
         )
@@ -197,7 +197,7 @@ def _corner(canvas: Picture, faces: Faces, note: str | None) -> list[Box]:
     """Write what concerns the whole picture; return the place that it takes."""
     said = {int(Reason.NO_FACE): "no face", int(Reason.UNREADABLE): "unreadable frame"}
     reasons = int(np.bitwise_or.reduce(faces.reason[~faces.found], initial=0))
-    texts = [_ascii(note)] if note else []
+    texts = [drawable(note)] if note else []
     texts += [text for flag, text in said.items() if reasons & flag]
     if not texts:
         return []
@@ -266,7 +266,7 @@ def _stroke(height: float) -> int:
     return max(1, round(height / 10))
 
 
-def _ascii(text: str) -> str:
+def drawable(text: str) -> str:
     """Return what OpenCV's letters can write."""
     plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     return "".join(c if " " <= c <= "~" else "?" for c in plain)

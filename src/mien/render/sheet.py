@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import OptionError, ShapeError
 from ..image import Picture, check, resize
-from .overlay import _ascii
+from .overlay import drawable
 from .palette import GREY, RGB
 
 __all__ = ["beside", "sheet", "tile"]
@@ -178,7 +178,7 @@ def _fitted(picture: Picture, width: int, height: int) -> Picture:
 
 def _write(page: Picture, text: str, x: int, y: int, height: int, colour: RGB, most: int) -> None:
     """Write one line whose capitals reach from ``y`` down to ``y + height``, at most ``most`` pixels wide."""
-    words = _ascii(text)
+    words = drawable(text)
     scale, stroke = height * _FINE / _CAP, max(1, round(height * _FINE / 11))
 
     def wide(part: str) -> int:

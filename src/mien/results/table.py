@@ -106,12 +106,12 @@ def known_set(labels: tuple[str, ...], wanted: LabelSet | None, *, called: str |
 # Arrow
 
 
-def needed_pyarrow() -> Any:
-    """Return pyarrow, or say which extra brings it."""
+def needed_pyarrow(extra: str = "parquet") -> Any:
+    """Return pyarrow, or say that ``extra`` brings it."""
     try:
         import pyarrow.parquet
     except ImportError as error:
-        raise MissingExtraError("pyarrow", "parquet") from error
+        raise MissingExtraError("pyarrow", extra) from error
     return pyarrow
 
 

@@ -190,7 +190,8 @@ class Repeater:
     frames
         Rows that a hold has at least. Give this or ``seconds``.
     seconds
-        Time from a hold's first row to its last, at least; for films of varying frame rate.
+        Time from a hold's first row to its last, at least; for films of varying frame rate. Where it is told until when
+        a row is shown, to the end of the last row, as ``for 2 s`` of a query means it.
     bridge
         So many frames in a row may be missing or name nothing.
 
@@ -224,7 +225,15 @@ class Repeater:
             msg = f"bridge is {self.bridge}; give the frames that may be missing, at least 0"
             raise OptionError(msg)
 
-    def keep(self, label: Labels, track: Integers, ordinal: Integers, time: Floats | None = None) -> NDArray[np.bool_]:
+    def keep(
+        self,
+        label: Labels,
+        track: Integers,
+        ordinal: Integers,
+        time: Floats | None = None,
+        *,
+        until: Floats | None = None,
+    ) -> NDArray[np.bool_]:
         """Return which rows count.
 
         Parameters
@@ -235,6 +244,8 @@ class Repeater:
             (N,) rows in any order; one without a track (below 0) never counts.
         time
             (N,) seconds; only needed for ``seconds``.
+        until
+            (N,) seconds, until when each row is shown (`Frames.ends` of a film); None: only its time counts.
 
         Returns
         -------
@@ -248,14 +259,22 @@ class Repeater:
         OptionError
             If ``seconds`` is asked for without times.
         """
-        order, _, size, counts = self.holds(label, track, ordinal, time)
+        order, _, size, counts = self.holds(label, track, ordinal, time, until)
         out = np.zeros(len(track), np.bool_)
         out[order] = np.repeat(counts, size)
         return out
 
-    def spans(self, label: Labels, track: Integers, ordinal: Integers, time: Floats | None = None) -> Holds:
+    def spans(
+        self,
+        label: Labels,
+        track: Integers,
+        ordinal: Integers,
+        time: Floats | None = None,
+        *,
+        until: Floats | None = None,
+    ) -> Holds:
         """Return the holds that count; takes and raises what `keep` does."""
-        order, first, size, counts = self.holds(label, track, ordinal, time)
+        order, first, size, counts = self.holds(label, track, ordinal, time, until)
         head, tail = order[first[counts]], order[(first + size - 1)[counts]]
         sort = np.lexsort((track[head], ordinal[head]))
         head, tail = head[sort], tail[sort]
@@ -281,10 +300,16 @@ class Repeater:
         return np.asarray(np.asarray(seconds) >= (self.seconds or 0.0) - _INSTANT, np.bool_)
 
     def holds(
-        self, label: Labels, track: Integers, ordinal: Integers, time: Floats | None = None
+        self,
+        label: Labels,
+        track: Integers,
+        ordinal: Integers,
+        time: Floats | None = None,
+        until: Floats | None = None,
     ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]:
         """Return the named rows in order, and for each hold where among them it begins, its rows, whether it counts."""
-        of_one_length(track=track, label=label, ordinal=ordinal, **({} if time is None else {"time": time}))
+        given = {"time": time, "until": until}
+        of_one_length(track=track, label=label, ordinal=ordinal, **{n: a for n, a in given.items() if a is not None})
         if self.seconds is not None and time is None:
             msg = f"a repeater of {self.seconds} seconds needs the time of each row"
             raise OptionError(msg)
@@ -297,7 +322,8 @@ class Repeater:
         first = np.flatnonzero(begins)
         size = np.diff(np.append(first, len(order)))
         stamps = np.zeros(len(track)) if time is None else time
-        long = stamps[order[first + size - 1]] - stamps[order[first]]
+        ends = stamps if until is None else until
+        long = ends[order[first + size - 1]] - stamps[order[first]]
         return order, first, size, self.enough(size, long)
 
 
