@@ -105,6 +105,7 @@ def test_a_film_without_a_face_is_exit_code_1(tmp_path: Path) -> None:
         (["{film}", "--every", "2", "--fps", "8"], "choose one"),
         (["{film}", "--vote", "7"], "vote is 7"),
         (["{film}", "--model", "unknown"], "unknown model"),
+        (["rtsp://camera/1"], "an address, and only a film in a file can be indexed"),
         (["{text}"], "not a film"),
         (["{empty}"], "empty"),
         (["{picture}"], "a picture, not a film"),

@@ -298,7 +298,7 @@ def test_the_parts_of_a_tree_are_all_of_it() -> None:
 def test_every_column_of_a_query_is_one_of_the_table() -> None:
     names = set(face_columns(EIGHT)) | {"turn", "score"}
     assert set(COLUMNS) <= names
-    assert set(ALIASES.values()) <= set(COLUMNS)
+    assert set(ALIASES.values()) <= {*COLUMNS, *FLAGS}
     assert not set(COLUMNS) & (set(FLAGS) | set(REASONS) | set(KEYWORDS))
     assert {r.words for r in Reason} <= RESERVED
     assert Limits().yaw > FRONTAL

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -171,13 +172,14 @@ def index_film(
     MissingExtraError
         If pyarrow is not installed.
     """
-    path, chosen = Path(film), sampling or Sampling()
+    path, chosen = _file(film), sampling or Sampling()
     folder = Path(out) if out is not None else path.with_suffix(".mien")
     begun = monotonic()
     used = replace(settings, track=True, threads=1)
     reader = analyzer or Analyzer(used)
     with ExitStack() as opened:
-        source = opened.enter_context(_open(path, chosen))
+        source = _open(path, chosen)
+        opened.callback(source.close)
         run = _terms(path, reader, used, chosen, segment)
         parts = opened.enter_context(Parts(folder, run, labels=reader.labels, restart=restart))
         if parts.index is not None:
@@ -188,7 +190,9 @@ def index_film(
         if listener:
             listener.begin(_expected(source, chosen), resumed)
         if not parts.point.finished:
-            source = opened.enter_context(_open(path, chosen, parts.point))
+            if resumed:
+                source.close()
+                source = opened.enter_context(_open(path, chosen, parts.point))
             workers = settings.threads or len(os.sched_getaffinity(0))
             _Making(reader, path.name, parts, segment=segment, workers=workers, listener=listener).run(source)
         index = parts.finish(_film(path, folder, source, digest.result()))
@@ -196,6 +200,14 @@ def index_film(
     covered = times[resumed:]
     seconds = float(np.nanmax(covered) - np.nanmin(covered)) + index.frames().step if np.isfinite(covered).any() else 0
     return Built(index, len(covered), resumed, float(seconds), monotonic() - begun)
+
+
+def _file(film: str | os.PathLike[str]) -> Path:
+    # A Path has already made one slash of two.
+    if re.match(r"[a-z]{3,}:/", os.fspath(film), re.IGNORECASE):
+        msg = f"{os.fspath(film)}: an address, and only a film in a file can be indexed; record it first"
+        raise SourceError(msg)
+    return Path(film)
 
 
 def _open(path: Path, sampling: Sampling, point: Point | None = None) -> Film:

@@ -100,9 +100,7 @@ class Index:
             version, said = manifest["format"], manifest["labels"]
             labels = LabelSet(said["name"], tuple(said["labels"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            begun = folder.is_dir() and (folder / "parts").is_dir()
-            why = "an unfinished index; run the same `mien film index` again, it goes on" if begun else "not an index"
-            msg = f"{folder}: {why}" + ("" if begun else f" ({type(error).__name__})")
+            msg = f"{folder}: {_no_index(folder)}"
             raise DataError(msg) from error
         if version != FORMAT:
             msg = f"{folder}: an index of format {version}, this version reads {FORMAT}; index the film again"
@@ -210,6 +208,13 @@ class Index:
             return _read(self.faces_file, columns)
         with _reading(self.faces_file):
             return _taken(self.faces_file, np.asarray(rows, np.int64), columns)
+
+
+def _no_index(folder: Path) -> str:
+    if (folder / "parts").is_dir():
+        return "an unfinished index; run the same `mien film index` again, it goes on"
+    held = f"its {MANIFEST} cannot be read" if (folder / MANIFEST).exists() else f"it has no {MANIFEST}"
+    return f"not an index, {held}; make one with: mien film index FILM --out FOLDER"
 
 
 def _taken(path: Path, rows: NDArray[np.int64], columns: list[str] | None) -> pa.Table:

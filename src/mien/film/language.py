@@ -95,7 +95,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
 )
 """Words that say why a face names no expression; the others are of frames without a face."""
 
-ALIASES: Mapping[str, str] = MappingProxyType({"size": "side"})
+ALIASES: Mapping[str, str] = MappingProxyType({"size": "side", "one_face": "alone"})
 KEYWORDS = ("and", "or", "not", "for")
 OPERATORS: Mapping[str, str] = MappingProxyType(
     {"<": "<", "<=": "<=", ">": ">", ">=": ">=", "=": "=", "!=": "!="}
