@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -187,3 +188,18 @@ def test_resume_of_a_film_with_tracks_gives_the_same_rows(tmp_path: Path) -> Non
     Batch(make(track=True)[0], takers=[whole], listener=Quiet()).run(found)
     Batch(make(track=True)[0], takers=[rest], listener=Quiet(), done={str(film): Done(11)}).run(found)
     assert Faces.concat(rest.tables) == Faces.concat(whole.tables[12:])
+
+
+def test_a_camera_is_answered_frame_by_frame_and_keeps_its_tracks() -> None:
+    reader, _ = make(track=True, detect_every=3)
+    given: list[int] = []
+
+    def camera() -> Iterator[Frame]:
+        for frame in frames(20, 24, 28, 32, 36):
+            given.append(frame.index)
+            yield frame
+
+    for number, faces in enumerate(reader.frames(camera(), source="0", batch=1)):
+        assert given[-1] == number, "no frame was asked for ahead"
+        assert faces.track.tolist() == [0]
+        assert faces.carried.tolist() == [number % 3 != 0]

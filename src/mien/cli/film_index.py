@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -116,7 +117,7 @@ def index(
 def _reader(settings: Settings) -> Analyzer | None:
     if not is_run(settings.model):
         return None
-    return Analyzer(settings, read=open_model(settings.model, threads=1))
+    return Analyzer(replace(settings, threads=1), read=open_model(settings.model, threads=1))
 
 
 def _document(built: Built) -> dict[str, object]:

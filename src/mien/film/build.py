@@ -32,6 +32,7 @@ from ..pipeline.follow import Followed, Glance
 from ..pipeline.stream import ahead
 from ..results.columns import Reason
 from ..results.faces import Faces
+from ..zoo.session import usable_cpus
 from .index import Index, fingerprint
 from .parts import Parts, Point
 from .tables import FACE_COLUMNS, Frames
@@ -193,7 +194,7 @@ def index_film(
             if resumed:
                 source.close()
                 source = opened.enter_context(_open(path, chosen, parts.point))
-            workers = settings.threads or len(os.sched_getaffinity(0))
+            workers = settings.threads or usable_cpus()
             _Making(reader, path.name, parts, segment=segment, workers=workers, listener=listener).run(source)
         index = parts.finish(_film(path, folder, source, digest.result()))
     times = index.frames().time

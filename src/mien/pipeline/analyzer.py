@@ -210,20 +210,32 @@ class Analyzer:
             boxes = Boxes(boxes.box, boxes.score, boxes.points, eyes)[eyes > 0]
         return boxes[:1] if self.settings.best_only else boxes
 
-    def frames(self, frames: Iterable[Frame], *, source: str) -> Iterator[Faces]:
+    def frames(self, frames: Iterable[Frame], *, source: str, batch: int | None = None) -> Iterator[Faces]:
         """Find and read the faces of a film's frames, one `Faces` a frame, in order; memory does not grow.
 
         A frame that could not be decoded gives a row with the reason ``unreadable``.
+
+        Parameters
+        ----------
+        frames
+            In the order of showing, of one film or camera.
+        source
+            Its name.
+        batch
+            Frames that are read in one call of the network; None: as many as the analyzer was made for. With 1, a frame
+            of a camera is answered before the next is asked for.
         """
-        for faces, _ in self.frames_with_pictures(frames, source=source):
+        for faces, _ in self.frames_with_pictures(frames, source=source, batch=batch):
             yield faces
 
-    def frames_with_pictures(self, frames: Iterable[Frame], *, source: str) -> Iterator[tuple[Faces, Frame]]:
+    def frames_with_pictures(
+        self, frames: Iterable[Frame], *, source: str, batch: int | None = None
+    ) -> Iterator[tuple[Faces, Frame]]:
         """Do what `frames` does and give the frame beside its faces."""
         s = self.settings
         held = iter(frames)
         follower = self.follower() if s.track or s.detect_every > 1 else None
-        while group := list(islice(held, self.batch)):
+        while group := list(islice(held, batch or self.batch)):
             if follower is None:
                 found = [self.find(f.picture) if f.picture is not None else Boxes.empty() for f in group]
                 yield from zip(self._faces(group, found, source), group, strict=True)

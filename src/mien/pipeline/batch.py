@@ -207,8 +207,7 @@ class Batch:
             with closing(ahead(frames)) as decoded:
                 yield from self._reader.frames_with_pictures(decoded, source=source.name)
             return
-        for frame in frames:
-            yield from self._reader.frames_with_pictures([frame], source=source.name)
+        yield from self._reader.frames_with_pictures(frames, source=source.name, batch=1)
 
     def _annotated(
         self, source: Source, frames: object, tables: Iterator[tuple[Faces, Frame]], target: Path, done: Done

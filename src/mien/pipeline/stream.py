@@ -156,7 +156,7 @@ def stream(
         if chosen.kind is Kind.FILM:
             tables = reader.frames(paced, source=chosen.name)
         else:
-            tables = (t for f in paced for t in reader.frames([f], source=chosen.name))
+            tables = reader.frames(paced, source=chosen.name, batch=1)
         for faces in tables:
             if not reader.settings.one_face or int(faces.found.sum()) == 1:
                 yield faces
