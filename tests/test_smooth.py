@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from filmindex import in_order, one_track, write_index
+from filmindex import in_order, one_track
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from mien.errors import DataError, OptionError, ShapeError
-from mien.film.query import find
 from mien.results.columns import Reason
 from mien.track.smooth import Repeater, Smoothing, events, exponential, hysteresis, median, run_numbers, smoothed
 
@@ -497,14 +495,3 @@ def test_the_same_number_in_two_films_is_two_tracks() -> None:
 def test_reasons_stand() -> None:
     faces = one_track([H, H, H]).with_(reason=np.array([0, int(Reason.LOW_SCORE), 0], np.uint16))
     assert smoothed(faces, faces.frame, Smoothing.parse("median:3")).top.tolist() == [H, "", H]
-
-
-def test_seconds_of_a_repeater_are_those_of_a_query(tmp_path: Path) -> None:
-    tops = ["happy"] * 3 + ["sad"] * 2 + ["happy"] * 5 + ["neutral"]
-    index = write_index(tmp_path / "i.mien", one_track(tops))
-    faces, ordinal = index.faces(), index.details()["ordinal"]
-    until = index.frames().ends[ordinal]
-    for seconds in (0.08, 0.12, 0.16, 0.2, 0.24):
-        kept = Repeater(seconds=seconds).keep(faces.top, faces.track, ordinal, faces.time, until=until)
-        kept &= faces.top == "happy"
-        assert np.flatnonzero(kept).tolist() == find(index, f"happy for {seconds} s").rows.tolist()
