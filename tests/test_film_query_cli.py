@@ -154,3 +154,21 @@ def test_what_is_no_index_is_one_line(tmp_path: Path, index: Index) -> None:
     code, out, err = ask(broken.path, "happy")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "index the film again" in err
+
+
+def test_stretches_shorter_than_asked_are_explained(index: Index) -> None:
+    code, _, err = ask(index.path, "happy for 8 frames and time < 0.2")
+    assert code == 0
+    assert "1 stretch is shorter than 8 frames: 'for' is asked of what stands left of it" in err
+    better = err.splitlines()[-1].partition(": ")[2]
+    assert better == "(happy and time < 0.2) for 8 frames"
+    assert len(find(index, better)) == 0
+    assert len(find(index, "happy for 8 frames and time < 0.2")) == 3
+    for query in (
+        "happy for 8 frames and alone",
+        "(happy and alone) for 8 frames",
+        "happy",
+        "happy for 0.4 s and alone",
+    ):
+        assert "shorter" not in ask(index.path, query)[2]
+    assert "shorter than 0.4 s" in ask(index.path, "happy for 0.4 s and time < 0.2")[2]

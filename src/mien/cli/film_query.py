@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from time import perf_counter
@@ -16,6 +17,8 @@ from rich.cells import cell_len
 from rich.table import Table
 
 from ..film.index import Index
+from ..film.language import spelled, together
+from ..film.parser import parse
 from ..film.query import Found, QueryError, Spans, find
 from ..film.spans import clock
 from ..results.files import line_form, replacing, write_faces
@@ -85,6 +88,8 @@ def query(
         else:
             _show(found, shown, explain=explain)
         note(_summary(found, len(shown), seconds))
+        for line in _shorter(found):
+            note(line)
         if not len(found):
             raise typer.Exit(NOTHING)
 
@@ -148,6 +153,19 @@ def _summary(found: Found, shown: int, seconds: float) -> str:
     spans = "1 stretch" if len(found.spans) == 1 else f"{len(found.spans)} stretches"
     faces = "1 face" if len(found) == 1 else f"{len(found)} faces"
     return f"{spans}{few}, {faces}, {clock(total)} in all; found in {seconds * 1000:.0f} ms"
+
+
+def _shorter(found: Found) -> Iterator[str]:
+    """Say so where stretches are shorter than what ``for`` asked of a part of the query, and how to ask it of all."""
+    whole = together(parse(found.query, found.index.labels)) if found.query else None
+    if whole is None:
+        return
+    lengths = found.spans.frames if whole.unit == "frames" else found.spans.seconds
+    count = int((lengths < whole.length - 1e-6).sum())
+    if count:
+        what = "1 stretch is" if count == 1 else f"{count} stretches are"
+        yield f"{what} shorter than {spelled(whole.length)} {whole.unit}: 'for' is asked of what stands left of it"
+        yield f"where all of it is to hold that long: {whole}"
 
 
 def _write(file: Path, spans: Spans) -> None:

@@ -48,6 +48,7 @@ __all__ = [
     "no_length",
     "parts",
     "spelled",
+    "together",
 ]
 
 FRONTAL = 0.25
@@ -397,3 +398,18 @@ def _asked(node: Node, *, wanted: bool) -> Iterator[str]:
     elif isinstance(node, And | Or):
         for condition in node.conditions:
             yield from _asked(condition, wanted=wanted)
+
+
+def together(node: Node) -> Held | None:
+    """Return the query that asks for a run in which all holds, where one asks it of a single condition of several.
+
+    >>> held = Held(Label("happy"), 8, "frames")
+    >>> str(together(And((held, Flag("alone")))))
+    '(happy and alone) for 8 frames'
+    """
+    if not isinstance(node, And):
+        return None
+    runs = [c for c in node.conditions if isinstance(c, Held)]
+    if len(runs) != 1:
+        return None
+    return Held(And(tuple(c.condition if c is runs[0] else c for c in node.conditions)), runs[0].length, runs[0].unit)
