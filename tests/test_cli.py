@@ -13,10 +13,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from films import make_film
+from films import make_film, spoil
 from typer.testing import CliRunner
 
 from mien.cli.app import app
+from mien.media.video import Film
+from mien.models.mtcnn import Mtcnn
 from mien.results.columns import flat_names
 from mien.results.files import read_faces
 
@@ -135,6 +137,17 @@ def test_annotated_pictures_and_films(portrait: Path, clip: Path, tmp_path: Path
     assert (drawn != cv2.imread(str(portrait))).any()
 
 
+def test_covered_faces_are_found_by_nobody(portrait: Path, clip: Path, tmp_path: Path) -> None:
+    arguments = (portrait, spoil(Path(shutil.copy(clip, tmp_path / "hurt.mp4")), first=0.7, last=0.8))
+    out = tmp_path / "out"
+    assert mien("analyze", *arguments, "--annotate", out, "--anonymize", "all")[0] == 0
+    find = Mtcnn()
+    assert len(find(cv2.imread(str(portrait))[..., ::-1].copy())) == 1
+    assert len(find(cv2.imread(str(out / "portrait-mien.png"))[..., ::-1].copy())) == 0
+    with Film(out / "hurt-mien.mp4") as film:
+        assert [len(find(frame.picture)) for frame in film if frame.picture is not None] == [0] * 12
+
+
 @pytest.mark.parametrize(
     ("options", "stops"), [([], (0, 1, 7, 13)), (["--detect-every", "5"], (8,)), (["--every", "3"], (3,))]
 )
@@ -216,6 +229,9 @@ def test_resume_with_other_settings_is_refused(portrait: Path, tmp_path: Path) -
         (["--resume"], "--out"),
         (["--layout", "film"], "--out"),
         (["--seconds", "3"], "--seconds"),
+        (["--anonymize", "all"], "--annotate"),
+        (["--anonymize", "others", "--annotate", "out"], "mien film annotate"),
+        (["--anonymize", "all", "--annotate", "out", "--best-only"], "would not be covered"),
     ],
 )
 def test_bad_options_are_one_line_and_exit_code_2(portrait: Path, arguments: list[str], words: str) -> None:

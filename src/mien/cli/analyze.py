@@ -225,6 +225,7 @@ class _Job:
     out: Path | None
     layout: str
     annotate: Path | None
+    cover: bool
     every: int
     seconds: float | None
     max_pixels: int
@@ -271,6 +272,7 @@ def _do(job: _Job, inputs: list[str]) -> Outcome:
             takers=takers,
             listener=_Meter(bar, task, len(sources)),
             annotate=job.annotate,
+            cover=job.cover,
             every=job.every,
             seconds=job.seconds,
             max_pixels=job.max_pixels,
@@ -308,6 +310,9 @@ def analyze(
         str, typer.Option(help="Layout of a .csv: default (a row a face) or film (a row a frame).")
     ] = "default",
     annotate: Annotated[Path | None, typer.Option(help="Write annotated pictures and films into this folder.")] = None,
+    anonymize: Annotated[
+        str | None, typer.Option(help="all: cover every face that was found in what --annotate writes.")
+    ] = None,
     detector: Annotated[str, typer.Option(help="mtcnn, haar or haar-alt2.")] = "mtcnn",
     model: Annotated[
         str, typer.Option(help="A bundled expression model, an .onnx file with its card, or the folder of a run.")
@@ -378,6 +383,7 @@ def analyze(
         if layout != "default" and out is None:
             msg = f"--layout {layout} is how a file is written: name it with --out"
             raise OptionError(msg)
+        _check_cover(anonymize, annotate, best_only=best_only)
         if annotate:
             _folder(annotate)
         job = _Job(
@@ -386,6 +392,7 @@ def analyze(
             out=out,
             layout=layout,
             annotate=annotate,
+            cover=anonymize is not None,
             every=every,
             seconds=seconds,
             max_pixels=int(max_megapixels * 1e6),
@@ -394,6 +401,20 @@ def analyze(
             quiet=quiet,
         )
         _finish(_do(job, inputs))
+
+
+def _check_cover(anonymize: str | None, annotate: Path | None, *, best_only: bool) -> None:
+    if anonymize is None:
+        return
+    if anonymize != "all":
+        msg = f"--anonymize {anonymize}: here it is all; to leave some bare, mien film index, then mien film annotate"
+        raise OptionError(msg)
+    if annotate is None:
+        msg = "--anonymize all covers faces in what --annotate writes: name a folder with it"
+        raise OptionError(msg)
+    if best_only:
+        msg = "--anonymize all and --best-only: faces that are left out would not be covered; choose one"
+        raise OptionError(msg)
 
 
 def _where(outcome: Outcome, job: _Job, file: _File | None) -> None:

@@ -17,6 +17,7 @@ from ..media.source import Kind, Source
 from ..media.stills import DEFAULT_MAX_PIXELS, read_picture
 from ..media.video import Film, Frame
 from ..media.writer import FilmWriter, write_picture
+from ..render.anonymize import anonymize
 from ..render.overlay import annotate as draw
 from ..results.columns import Reason
 from ..results.faces import Faces
@@ -96,6 +97,8 @@ class Batch:
         Hears of progress.
     annotate
         Folder for annotated pictures and films.
+    cover
+        Make every face that was found unrecognisable in them.
     every
         Read only each n-th frame of films.
     seconds
@@ -113,6 +116,7 @@ class Batch:
         takers: Sequence[Taker],
         listener: Listener,
         annotate: Path | None = None,
+        cover: bool = False,
         every: int = 1,
         seconds: float | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
@@ -121,7 +125,7 @@ class Batch:
         self._reader = reader
         self._takers = takers
         self._listener = listener
-        self._folder = annotate
+        self._folder, self._cover = annotate, cover
         self._every, self._seconds, self._max_pixels = every, seconds, max_pixels
         self._done = done or {}
         self._names: Counter[str] = Counter()
@@ -181,7 +185,7 @@ class Batch:
         faces = self._reader.picture(picture, source=source.name)
         self._give(faces)
         if target:
-            write_picture(target, draw(picture, faces))
+            write_picture(target, draw(self._covered(picture, faces), faces))
             self.outcome.annotated.append(target)
 
     def _film(self, source: Source, target: Path | None, done: Done) -> None:
@@ -221,7 +225,7 @@ class Batch:
             for faces, frame in tables:
                 if frame.index > done.frame:
                     self._give(faces)
-                last = frame.picture if frame.picture is not None else last
+                last = self._covered(frame.picture, faces) if frame.picture is not None else last
                 if last is None:
                     continue
                 if writer is None:
@@ -231,6 +235,9 @@ class Batch:
                 writer.write(draw(last, faces), frame.time)
         if writer:
             self.outcome.annotated.append(target)
+
+    def _covered(self, picture: Picture, faces: Faces) -> Picture:
+        return anonymize(picture, faces.box[faces.found]) if self._cover else picture
 
     def _target(self, source: Source) -> Path | None:
         """Return where the annotated copy goes: the source's own name with ``-mien``, numbered if taken."""
