@@ -16,7 +16,7 @@ import pytest
 from fakes import BlueDetector, RedReader, elsewhere, scene
 from films import make_film, spoil
 
-from mien.errors import DataError, OptionError, OutputError, ResumeError, SourceNotFoundError
+from mien.errors import DataError, MissingExtraError, OptionError, OutputError, ResumeError, SourceNotFoundError
 from mien.film.build import SETTINGS, Built, Sampling, index_film
 from mien.film.index import Index
 from mien.film.sums import merit
@@ -372,3 +372,10 @@ def test_the_real_thing_gives_what_stream_gives(shared: Path, tmp_path: Path) ->
     assert found.track.tolist() == expected.track.tolist()
     np.testing.assert_allclose(found.expression, expected.expression, atol=1e-6)
     assert found.found.any()
+
+
+def test_without_pyarrow_nothing_is_begun(film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'mien\[film\]'"):
+        build(film, tmp_path / "i.mien")
+    assert not (tmp_path / "i.mien").exists()

@@ -32,6 +32,7 @@ from ..pipeline.follow import Followed, Glance
 from ..pipeline.stream import ahead
 from ..results.columns import Reason
 from ..results.faces import Faces
+from ..results.table import needed_pyarrow
 from ..zoo.session import usable_cpus
 from .index import Index, fingerprint
 from .parts import Parts, Point
@@ -173,6 +174,7 @@ def index_film(
     MissingExtraError
         If pyarrow is not installed.
     """
+    needed_pyarrow("film")
     path, chosen = _file(film), sampling or Sampling()
     folder = Path(out) if out is not None else path.with_suffix(".mien")
     begun = monotonic()
