@@ -20,7 +20,7 @@ from mien.errors import DataError, MissingExtraError, OptionError, OutputError, 
 from mien.film.build import SETTINGS, Built, Sampling, index_film
 from mien.film.index import Index
 from mien.film.sums import merit
-from mien.pipeline.analyzer import Analyzer
+from mien.pipeline.analyzer import Analyzer, Settings
 from mien.pipeline.stream import stream
 from mien.results.faces import Faces
 from mien.results.files import read_faces
@@ -379,3 +379,13 @@ def test_without_pyarrow_nothing_is_begun(film: Path, tmp_path: Path, monkeypatc
     with pytest.raises(MissingExtraError, match=r"pip install 'mien\[film\]'"):
         build(film, tmp_path / "i.mien")
     assert not (tmp_path / "i.mien").exists()
+
+
+def test_an_analyzer_that_does_not_track_makes_no_index(film: Path, tmp_path: Path) -> None:
+    without = Analyzer(Settings(), find=BlueDetector(), read=RedReader())
+    with pytest.raises(OptionError, match=r"Settings\(track=True\)"):
+        index_film(film, tmp_path / "i.mien", analyzer=without)
+    assert not (tmp_path / "i.mien").exists()
+    tracking = Analyzer(Settings(track=True, min_face=31), find=BlueDetector(), read=RedReader())
+    index = index_film(film, tmp_path / "i.mien", analyzer=tracking).index
+    assert index.manifest["settings"]["min_face"] == 31, "what is said is what was used"

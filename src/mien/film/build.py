@@ -151,9 +151,10 @@ def index_film(
     out
         The folder of the index; None: the film's own name with the ending ``.mien``, beside it.
     analyzer
-        What finds and reads faces, instead of one made by ``settings``.
+        What finds, follows and reads faces, instead of one made by ``settings``; its own settings count then.
     settings
-        As `pipeline.analyzer.Settings`; ``threads`` says how many frames are worked on side by side.
+        As `pipeline.analyzer.Settings`; ``threads`` says how many frames are worked on side by side, with an analyzer
+        too.
     sampling
         Which frames are read; default all.
     restart
@@ -167,6 +168,8 @@ def index_film(
     ------
     SourceError
         If the film is missing, cannot be read, or has no frames.
+    OptionError
+        If the analyzer does not track.
     ResumeError
         If ``out`` holds an index, finished or not, of another film or other settings.
     OutputError
@@ -180,10 +183,13 @@ def index_film(
     begun = monotonic()
     used = replace(settings, track=True, threads=1)
     reader = analyzer or Analyzer(used)
+    if not reader.settings.track:
+        msg = "an index needs tracks and this analyzer gives none; make it with Settings(track=True)"
+        raise OptionError(msg)
     with ExitStack() as opened:
         source = _open(path, chosen)
         opened.callback(source.close)
-        run = _terms(path, reader, used, chosen, segment)
+        run = _terms(path, reader, chosen, segment)
         parts = opened.enter_context(Parts(folder, run, labels=reader.labels, restart=restart))
         if parts.index is not None:
             return Built(parts.index, 0, len(parts.index.frames()), 0.0, monotonic() - begun, new=False)
@@ -232,9 +238,9 @@ def _expected(film: Film, sampling: Sampling) -> int | None:
     return -(-film.frames // sampling.every) if film.frames else None
 
 
-def _terms(path: Path, reader: Analyzer, settings: Settings, sampling: Sampling, segment: int) -> dict[str, Any]:
+def _terms(path: Path, reader: Analyzer, sampling: Sampling, segment: int) -> dict[str, Any]:
     """Return all that decides what the index holds; an unfinished one goes on only under the same."""
-    said = settings.as_dict()
+    said = reader.settings.as_dict()
     del said["threads"]  # results do not depend on it
     return {
         "input": {"name": path.name, "bytes": path.stat().st_size, "fingerprint": fingerprint(path)},
