@@ -24,6 +24,7 @@ from mien.film.index import (
 )
 from mien.film.tables import FACE_COLUMNS, Frames, Tracks
 from mien.labels import EIGHT, LabelSet
+from mien.media.video import Film
 from mien.models.align import yaw
 from mien.results.columns import Reason
 from mien.results.faces import Faces
@@ -98,6 +99,7 @@ def write_index(
                 "height": 360,
                 "fps": FPS,
                 "duration": float(frames.ends[-1]) if len(frames) else 0.0,
+                "sound_tracks": _sound_tracks(film),
             },
             "labels": {"name": faces.labels.name, "labels": list(faces.labels)},
             "settings": {"every": 1},
@@ -107,6 +109,13 @@ def write_index(
         },
     )
     return Index.open(folder)
+
+
+def _sound_tracks(film: Path | None) -> int:
+    if film is None:
+        return 0
+    with Film(film) as opened:
+        return int(opened.facts()["sound_tracks"])
 
 
 def tracks_of(faces: Faces, details: Mapping[str, NDArray[Any]]) -> Tracks:

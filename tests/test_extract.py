@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from mien.film import extract as extraction
 from mien.film.annotated import annotate_film
 from mien.film.crops import framing, spread
 from mien.film.extract import Wanted, extract
-from mien.film.index import Index
+from mien.film.index import MANIFEST, Index
 from mien.film.query import find
 from mien.film.tables import Frames
 from mien.labels import LabelSet
@@ -215,8 +216,11 @@ def test_text_needs_no_film(index: Index, film: Path, tmp_path: Path) -> None:
     other.write_bytes(b"something else")
     with pytest.raises(SourceError, match="not the film"):
         extract(find(index, "happy"), Wanted(sheet=tmp_path / "a.png"), film=other)
-    extract(find(index, "happy"), Wanted(edl=tmp_path / "b.edl"))
-    assert "001  MOVIE    B " in (tmp_path / "b.edl").read_text()
+    said = json.loads((index.path / MANIFEST).read_text())
+    said["film"]["place"] = "nowhere.mp4"
+    (index.path / MANIFEST).write_text(json.dumps(said))
+    extract(find(Index.open(index.path), "happy"), Wanted(edl=tmp_path / "b.edl"))
+    assert "001  MOVIE    B " in (tmp_path / "b.edl").read_text(), "the index knows of the sound, the film may be gone"
 
 
 def test_others_are_covered_in_all_pictures(index: Index, film: Path, tmp_path: Path) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from ..errors import MienError, OptionError
+from ..errors import OptionError
 from ..media.stills import DEFAULT_MAX_PIXELS
-from ..media.video import Frame, open_container
+from ..media.video import Frame
 from ..render.anonymize import HOW
 from ..results.columns import Reason
 from ..results.faces import Faces
@@ -21,7 +21,6 @@ from ..results.files import line_form, replacing
 from .clips import Clips, Cut, cuts, events
 from .cover import WHOM, Cover
 from .crops import Crops, folder_of, framing
-from .index import Index
 from .query import Found, find, parse
 from .reading import Stretch, joined, read_frames
 from .subtitles import edl, list_of, srt, write_text
@@ -235,7 +234,7 @@ def extract(
     frames = found.index.frames()
     parts = cuts(found.spans, frames, pad=wanted.pad, join=wanted.join) if wanted.clips or wanted.edl else []
     takers = _takers(found, wanted, place, parts, loose) if place is not None else []
-    _write_lists(found, wanted, frames, parts, place, done)
+    _write_lists(found, wanted, frames, parts, done)
     if place is not None:
         _read(found, wanted, place, frames, takers, listener or _Silent(), done)
     done.files += [path for path in (wanted.sheet, wanted.compare) if path is not None]
@@ -314,13 +313,11 @@ def _give(frame: Frame, takers: Sequence[_Taker], cover: Cover | None, done: Ext
             taker.take(frame)
 
 
-def _write_lists(
-    found: Found, wanted: Wanted, frames: Frames, parts: Sequence[Cut], film: Path | None, done: Extracted
-) -> None:
+def _write_lists(found: Found, wanted: Wanted, frames: Frames, parts: Sequence[Cut], done: Extracted) -> None:
     index, spans = found.index, found.spans
     texts: list[tuple[Path | None, Callable[[Path], str]]] = [
         (wanted.srt, lambda _: srt(spans)),
-        (wanted.edl, lambda _: _edl(found, frames, parts, film)),
+        (wanted.edl, lambda _: _edl(found, frames, parts)),
         (wanted.spans, lambda p: list_of(spans, p.suffix.lower(), film=index.name, query=found.query)),
     ]
     for path, text in texts:
@@ -332,20 +329,12 @@ def _write_lists(
         done.files.append(wanted.csv)
 
 
-def _edl(found: Found, frames: Frames, parts: Sequence[Cut], film: Path | None) -> str:
+def _edl(found: Found, frames: Frames, parts: Sequence[Cut]) -> str:
     index = found.index
     fps = index.manifest["film"].get("fps") or 1 / frames.step
     title = f"{found.query} - {index.name}"
-    return edl(events(parts, found.spans, frames), title=title, name=index.name, fps=fps, sound=_has_sound(index, film))
-
-
-def _has_sound(index: Index, film: Path | None) -> bool:
-    """Say whether the film has sound, as far as it can be looked at; a cut list needs nothing else of it."""
-    with suppress(MienError):
-        place = film or index.film()
-        with open_container(place, str(place)) as container:
-            return bool(container.streams.audio)
-    return False
+    sound = bool(index.manifest["film"].get("sound_tracks"))
+    return edl(events(parts, found.spans, frames), title=title, name=index.name, fps=fps, sound=sound)
 
 
 def write_film_rows(path: Path, found: Found, frames: Frames) -> None:
