@@ -71,6 +71,7 @@ clean: ## remove everything that make made
 GROUPS_test := test check
 GROUPS_train := test
 PINS_train := $(TORCH)
+EXTRA_test := [serve]
 EXTRA_train := [train]
 
 .venv-%/ready: .venv-%/tools $(PACKAGE)
