@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
@@ -189,6 +189,21 @@ class Analyzer:
             msg = f"model {self._read.card.name!r}: its card does not say what goes in"
             raise ModelError(msg)
         self._spec = spec
+
+    def with_settings(self, **changes: Any) -> Analyzer:
+        """Return an analyzer with some settings changed that uses the same models; they are not loaded again.
+
+        Raises
+        ------
+        OptionError
+            If a change asks for other models, or a setting has an impossible value.
+        """
+        settings = replace(self.settings, **changes)
+        for name in ("detector", "model", "min_face", "width", "threads"):
+            if getattr(settings, name) != getattr(self.settings, name):
+                msg = f"{name} decides on the models, which are shared here; make a new Analyzer for it"
+                raise OptionError(msg)
+        return Analyzer(settings, find=self._find, read=self._read, batch=self.batch)
 
     def picture(
         self, picture: Picture, *, source: str = "picture", frame: int = 0, time: float = float("nan")
