@@ -14,6 +14,7 @@ from mien.errors import (
     MienError,
     MissingExtraError,
     OutputError,
+    ServiceError,
     ShapeError,
     SourceNotFoundError,
     UnknownLabelError,
@@ -30,6 +31,7 @@ MADE = [
     UnknownModelError("mtnn", ["mtcnn", "haar"]),
     IntegrityError("model.onnx: SHA-256 differs"),
     MissingExtraError("pyarrow", "parquet"),
+    ServiceError("no valid token", status=401, code="token", hint="send one"),
 ]
 
 
@@ -73,6 +75,8 @@ def test_the_tree_in_the_docstring_is_the_tree_in_the_code() -> None:
         ),
         (SourceNotFoundError("party.jpg: no such file"), "party.jpg: no such file"),
         (OutputError("out.csv: cannot be written"), "out.csv: cannot be written"),
+        (ServiceError("no valid token", status=401, code="token", hint="send one"), "no valid token; send one"),
+        (ServiceError("no answer", code="unreachable"), "no answer"),
     ],
 )
 def test_messages_are_one_line_with_the_value(error: MienError, message: str) -> None:

@@ -13,10 +13,11 @@
     ├── OutputError(OSError)                 a result cannot be written
     ├── ResumeError(ValueError)              an unfinished run does not fit this one
     ├── DataError(ValueError)                a data set cannot be used
-    └── ModelError(RuntimeError)
-        ├── UnknownModelError(LookupError)   no card of that name
-        ├── IntegrityError                   a weights file is not the one its card names
-        └── MissingExtraError(ImportError)   an optional dependency is not installed
+    ├── ModelError(RuntimeError)
+    │   ├── UnknownModelError(LookupError)   no card of that name
+    │   ├── IntegrityError                   a weights file is not the one its card names
+    │   └── MissingExtraError(ImportError)   an optional dependency is not installed
+    └── ServiceError(RuntimeError)           a service that was asked refused, failed or did not answer
 
 Every message says what was wrong, with the value, and what to do, in one line. Errors can be copied and sent to another
 process, whatever their constructor takes.
@@ -37,6 +38,7 @@ __all__ = [
     "OptionError",
     "OutputError",
     "ResumeError",
+    "ServiceError",
     "ShapeError",
     "SourceError",
     "SourceNotFoundError",
@@ -135,3 +137,21 @@ class MissingExtraError(ModelError, ImportError):
         super().__init__(f"this needs {package}, which is not installed; run: pip install 'mien[{extra}]'")
         self.package = package
         self.extra = extra
+
+
+class ServiceError(MienError, RuntimeError):
+    """A service that was asked over the network refused, failed or did not answer.
+
+    Attributes
+    ----------
+    status
+        The HTTP status of its answer; None: there was none.
+    code
+        One word for programs, as the service gives it; ``unreachable`` or ``timeout`` where it did not answer.
+    hint
+        What to do; None: it does not say.
+    """
+
+    def __init__(self, message: str, *, code: str, status: int | None = None, hint: str | None = None) -> None:
+        super().__init__(f"{message}; {hint}" if hint else message)
+        self.status, self.code, self.hint = status, code, hint
