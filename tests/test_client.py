@@ -128,9 +128,17 @@ def test_a_picture_that_the_service_cannot_read_is_an_error_with_its_name() -> N
     bad = Faces.concat([table("0")[0], Faces.missing("1", Reason.UNREADABLE)])
     with (
         asking(reply(200, lines(bad))) as (_script, service),
-        pytest.raises(DecodeError, match="picture 1: not a picture"),
+        pytest.raises(DecodeError, match="picture 1: the service cannot read it"),
     ):
         service.analyze([b"good", b"bad"])
+
+
+def test_one_picture_alone_that_the_service_cannot_read_is_the_same_error() -> None:
+    with (
+        asking(refusal(415, "not_a_picture", "not a picture, by its content", hint="save it as PNG")) as (_, service),
+        pytest.raises(DecodeError, match="picture 0: not a picture, by its content; save it as PNG"),
+    ):
+        service.analyze(b"bad")
 
 
 @pytest.mark.parametrize("answer", [b"<html>", b'{"hello": 1}\n', lines(table("9", "0")[0]), lines(table("x", "0")[0])])

@@ -171,10 +171,16 @@ class Client:
 
     def _read(self, names: list[str], files: list[bytes], query: dict[str, Any]) -> Faces:
         sent = [(str(number), data) for number, data in enumerate(files)]
-        # The service keeps nothing of a picture, so asking twice does no harm.
-        answer = self._wire.data(
-            "POST", "/v1/analyze", query=query, body=pictures(sent), headers={"Accept": "*/*"}, again=True
-        )
+        try:
+            # The service keeps nothing of a picture, so asking twice does no harm.
+            answer = self._wire.data(
+                "POST", "/v1/analyze", query=query, body=pictures(sent), headers={"Accept": "*/*"}, again=True
+            )
+        except ServiceError as error:
+            if len(names) == 1 and error.status == 415:
+                msg = f"{names[0]}: {error}"
+                raise DecodeError(msg) from error
+            raise
         faces = self._table(answer)
         try:
             called = [names[int(s)] for s in faces.sources] if len(names) > 1 else names[: len(faces.sources)]
@@ -183,7 +189,7 @@ class Client:
             raise self._wire.strange(msg) from error
         faces = replace(faces, sources=tuple(called))
         for name in faces[(faces.reason & int(Reason.UNREADABLE)) != 0].source_names.tolist():
-            msg = f"{name}: not a picture that the service can read"
+            msg = f"{name}: the service cannot read it; is it a picture, and not too large?"
             raise DecodeError(msg)
         return faces
 
