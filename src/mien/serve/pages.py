@@ -9,9 +9,14 @@ from importlib.resources import files
 from pathlib import Path
 
 from fastapi import APIRouter, Request
-from fastapi.responses import PlainTextResponse, Response
+from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 
+from .notice import notice_of
 from .problem import Problem
+from .qr import address_of, svg
+from .service import service
+from .sheet import html_of
+from .texts import Language, preferred
 
 __all__ = ["router"]
 
@@ -56,6 +61,22 @@ def icon(request: Request) -> Response:
 def robots() -> Response:
     """Ask search engines to stay away."""
     return PlainTextResponse("User-agent: *\nDisallow: /\n")
+
+
+@router.api_route("/notice", methods=["GET", "HEAD"])
+def sheet(request: Request, lang: Language | None = None) -> Response:
+    """Give the notice as a sheet to print; whoever is seen may read it, so it needs no token."""
+    held = service(request)
+    language = lang or preferred(request.headers.get("accept-language", ""))
+    notice = notice_of(held.settings, held.policy.declaration, held.policy.sheet, language)
+    headers = {"Cache-Control": "no-cache", "Vary": "Accept-Language", "Content-Language": language}
+    return HTMLResponse(html_of(notice, address_of(request)), headers=headers)
+
+
+@router.api_route("/qr.svg", methods=["GET", "HEAD"])
+def code(request: Request) -> Response:
+    """Give the QR code of the page's own address; it draws no other text."""
+    return Response(svg(address_of(request)), media_type="image/svg+xml", headers={"Cache-Control": "no-cache"})
 
 
 def _web() -> Path:

@@ -15,7 +15,7 @@ from ..errors import OptionError
 from . import problem
 from .declaration import Declaration, Record
 from .guard import needs
-from .notice import VARIABLES, Sheet
+from .notice import VARIABLES, Notice, Sheet, notice_of
 from .problem import Problem
 from .purposes import NOTE_CHARACTERS, NOTE_WORDS, PURPOSES, Purpose, clean_note, field_named_by, note_long_enough
 from .service import service
@@ -289,3 +289,13 @@ def declare_purpose(
 def withdraw_purpose(request: Request, caller: Annotated[Caller, Depends(needs(Role.ADMIN))]) -> None:  # noqa: ARG001  # asked for its role
     """Take the declared purpose back and erase its file: no face is read until one is declared again."""
     service(request).policy.withdraw()
+
+
+@router.get("/v1/notice", operation_id="notice", tags=["policy"], responses=problem.responses(422))
+def show_notice(request: Request, lang: LanguageAsked = "en") -> Notice:
+    """Give the notice that people who are seen have to be shown, as text.
+
+    Needs no token, since it is for them. ``/notice`` is the same as a sheet to print.
+    """
+    held = service(request)
+    return notice_of(held.settings, held.policy.declaration, held.policy.sheet, lang)

@@ -1,8 +1,8 @@
 """What the service may be used for and what it refuses, as data; the wording is in ``web/texts``.
 
-The law that is named here is the AI Act of the European Union, Regulation (EU) 2024/1689, and its General Data Protection
-Regulation, (EU) 2016/679. Where ``ground`` is ``"choice"``, the law may leave it open and mien refuses it all the same.
-None of this is legal advice.
+The law that is named here is that of the European Union: the AI Act, Regulation (EU) 2024/1689, and the General Data
+Protection Regulation (GDPR), (EU) 2016/679. Where ``ground`` is ``"choice"``, the law may leave it open and mien
+refuses it all the same. None of this is legal advice.
 """
 
 from __future__ import annotations
