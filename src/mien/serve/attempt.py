@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -37,7 +37,7 @@ _log = logging.getLogger("mien.serve")
 
 _LIMITS: Mapping[str, str] = MappingProxyType(
     {
-        "too_long": "the work on the film takes longer than is allowed (job_seconds); make it shorter, or read fewer frames",
+        "too_long": "the work on the film takes longer than is allowed (job_seconds); cut it, or read fewer frames",
         "too_much_memory": "the film takes more memory than is allowed; make it smaller",
         "disk": "the films and results of the service take more room than is allowed (disk_bytes); try again later",
     }
@@ -57,12 +57,15 @@ class Ending:
         Why it failed.
     seconds
         How long it took.
+    far
+        How far it came: columns of the table.
     """
 
     kind: Literal["done", "failed", "crashed", "taken", "stopped"]
     code: str = ""
     message: str = ""
     seconds: float = 0.0
+    far: Mapping[str, Any] = field(default_factory=dict)
 
 
 def attempt(
@@ -100,12 +103,11 @@ def attempt(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0, cwd=folder
     ) as child:
         try:
-            ending = _Watch(child, record, folder, begun, left, note=note, stopping=stopping, room=room).run(
-                _task(record, folder, settings, left)
-            )
+            watch = _Watch(child, record, folder, begun, left, note=note, stopping=stopping, room=room)
+            ending = watch.run(_task(record, folder, settings, left))
         finally:
             child.kill()
-    return replace(ending, seconds=time.monotonic() - begun)
+    return replace(ending, seconds=time.monotonic() - begun, far=watch.far)
 
 
 def _task(record: Record, folder: Path, settings: ServeSettings, left: float) -> bytes:
@@ -158,7 +160,7 @@ class _Watch:
         self._note, self._stopping, self._room = note, stopping, room
         self._noted = self._weighed = begun
         self._size = record.bytes
-        self._values: dict[str, Any] = {}
+        self.far: dict[str, Any] = {}
         self._first: tuple[float, int, float] | None = None
 
     def run(self, task: bytes) -> Ending:
@@ -208,7 +210,7 @@ class _Watch:
         if now - self._noted > _NOTE:
             self._noted = now
             worked = self._record.worked + now - self._begun
-            if not self._note(self._values | {"worked": worked, "bytes": self._size}):
+            if not self._note(self.far | {"worked": worked, "bytes": self._size}):
                 return Ending("taken")
         return None
 
@@ -221,7 +223,7 @@ class _Watch:
                 if trace := said.get("trace"):
                     _log.error("job %s: %s", self._record.id[:8], trace)
                 return Ending("failed", str(code), str(said["message"]))
-            self._values = self._pace(int(said["frames"]), said["total"], said["fraction"])
+            self.far = self._pace(int(said["frames"]), said["total"], said["fraction"])
         except (ValueError, TypeError, KeyError, AttributeError):  # a child that talks nonsense has lost its mind
             return Ending("crashed")
         return None
@@ -236,7 +238,7 @@ class _Watch:
         values: dict[str, Any] = {"frames": frames, "total": total, "fraction": fraction}
         if spent > 0 and frames > before and (total is None or frames < total):
             values["rate"] = round((frames - before) / spent, 2)
-        elif rate := self._values.get("rate"):
+        elif rate := self.far.get("rate"):
             values["rate"] = rate
         if spent > 0 and fraction is not None and fraction > share:
             values["eta"] = round(spent * (1 - fraction) / (fraction - share), 1)

@@ -289,10 +289,10 @@ class Ledger:
         """Write down how far a claimed job is; False where it is no longer held."""
         return self._changed(held.id, ("running",), held.claim, values) is not None
 
-    def end(self, held: Record, state: str, now: float, expires: float, **values: Any) -> bool:
+    def end(self, held: Record, state: str, now: float, expires: float, values: Mapping[str, Any]) -> bool:
         """End a claimed job; False where it is no longer held."""
-        last = {"state": state, "claim": None, "ended": now, "expires": expires, "eta": None}
-        return self._changed(held.id, ("running",), held.claim, last | values) is not None
+        last = {"state": state, "claim": None, "ended": now, "expires": expires}
+        return self._changed(held.id, ("running",), held.claim, {**values, **last}) is not None
 
     def give_back(self, held: Record, *, crashed: bool) -> bool:
         """Let a claimed job wait again."""

@@ -142,40 +142,40 @@ class Runner:
         return self._settings.limits.disk_bytes - size_of(self._films)
 
     def _end(self, record: Record, ending: Ending) -> None:
-        worked = record.worked + ending.seconds
+        far = {**ending.far, "worked": record.worked + ending.seconds}
         if ending.kind == "taken":
             return
         if ending.kind == "stopped":
-            self._ledger.note(record, worked=worked)
+            self._ledger.note(record, **far)
             self._ledger.give_back(record, crashed=False)
         elif ending.kind == "crashed" and record.crashes < CRASHES:
-            self._ledger.note(record, worked=worked)
+            self._ledger.note(record, **far)
             self._ledger.give_back(record, crashed=True)
             _log.warning("job %s: its process broke down, it is tried again", record.id[:8])
         elif ending.kind == "done":
-            self._done(record, worked)
+            self._done(record, far)
         else:
             crashed = ending.kind == "crashed"
             code, message = _CRASHED if crashed else (ending.code, ending.message)
-            self._failed(record, code, message, worked, record.crashes + crashed)
+            self._failed(record, far | {"code": code, "message": message, "crashes": record.crashes + crashed})
 
-    def _done(self, record: Record, worked: float) -> None:
+    def _done(self, record: Record, far: Mapping[str, Any]) -> None:
         folder = self._films / record.id
         results = [[n, (folder / RESULTS / n).stat().st_size] for n in NAMES if (folder / RESULTS / n).is_file()]
         removed(folder / INDEX)
-        self._finish(record, "done", fraction=1.0, results=results, worked=worked)
+        self._finish(record, "done", {**far, "fraction": 1.0, "results": results})
         if not self._settings.keep:
             (folder / FILM).unlink(missing_ok=True)
         self._ledger.weigh(record.id, size_of(folder))
 
-    def _failed(self, record: Record, code: str, message: str, worked: float, crashes: int) -> None:
-        if self._finish(record, "failed", code=code, message=message, worked=worked, crashes=crashes):
+    def _failed(self, record: Record, values: Mapping[str, Any]) -> None:
+        if self._finish(record, "failed", values):
             removed(self._films / record.id)
             self._ledger.weigh(record.id, 0)
 
-    def _finish(self, record: Record, state: str, **values: Any) -> bool:
+    def _finish(self, record: Record, state: str, values: Mapping[str, Any]) -> bool:
         now, keep = self._clock(), self._settings.keep or self._settings.limits.hand_over
-        ended = self._ledger.end(record, state, now, now + keep, **values)
+        ended = self._ledger.end(record, state, now, now + keep, {**values, "eta": None})
         if ended:
             self._told(state)
         return ended
