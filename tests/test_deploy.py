@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import socket
 import subprocess
 import sys
-import time
 import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
-from dockerfile import ROOT, Build, Step, context, environment, ignored, stages
+import yaml  # type: ignore[import-untyped]  # its types are another package
+from dockerfile import ROOT, Step, environment, ignored, stages
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
-
-from mien.serve.settings import Limits
 
 DEPLOY = ROOT / "deploy"
 STAGES = stages((DEPLOY / "Dockerfile").read_text())
@@ -42,7 +35,7 @@ def free_port() -> int:
 
 
 def lint(path: Path) -> subprocess.CompletedProcess[str]:
-    command = [Path(sys.executable).with_name("hadolint"), "--no-color", path]
+    command = [str(Path(sys.executable).with_name("hadolint")), "--no-color", str(path)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
@@ -125,7 +118,7 @@ def test_systemd_accepts_the_unit_and_finds_it_little_exposed(tmp_path: Path) ->
     path.write_text((DEPLOY / "mien.service").read_text().replace("/opt/mien/bin/mien", shutil.which("true") or ""))
     done = subprocess.run(["systemd-analyze", "verify", path], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
-    asked = ["systemd-analyze", "security", "--offline=true", "--no-pager", path]
+    asked = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(path)]
     told = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=60).stdout
     level = float(re.findall(r"exposure level for mien.service: ([\d.]+)", told)[0])
     assert level <= 1.2, told

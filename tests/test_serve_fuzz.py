@@ -1,0 +1,75 @@
+"""Damaged pictures and films: whatever comes, the answer is faces or a plain refusal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from fakes import scene
+from mutations import CHANGES, case, film_seeds, parts, picture_seeds
+from serving import client
+
+from mien.errors import MienError
+from mien.media.source import sniff
+from mien.media.stills import read_picture
+from mien.media.video import Film
+
+PICTURES = picture_seeds(scene(50))
+CASES = 400
+FILMS = 48
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    return film_seeds([scene(x) for x in range(10, 90, 8)], tmp_path_factory.mktemp("films"))
+
+
+def test_a_case_is_told_by_its_number() -> None:
+    assert case(7, PICTURES) == case(7, PICTURES)
+    assert case(7, PICTURES) != case(7, PICTURES, seed=1)
+    made = [case(n, PICTURES) for n in range(CASES)]
+    assert {c.seed for c in made} == set(PICTURES)
+    assert {change for c in made for change in c.done} == set(CHANGES)
+    assert sum(c.data != PICTURES[c.seed] for c in made) > 0.95 * CASES
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_every_picture_is_good_before_it_is_damaged(name: str) -> None:
+    assert read_picture(PICTURES[name]).shape in {(120, 160, 3), (160, 120, 3)}
+    if name.partition(".")[2] not in {"gif", "bmp"}:
+        assert parts(PICTURES[name]), "its structure is known"
+
+
+def test_damaged_pictures_are_read_or_refused(tmp_path: Path) -> None:
+    answers: Counter[int] = Counter()
+    with client(tmp_path, limits={"pixels": 4_000_000}) as asked:
+        for number in range(CASES):
+            one = case(number, PICTURES)
+            body = asked.post("/v1/analyze", content=one.data, headers={"Content-Type": "application/octet-stream"})
+            answers[body.status_code] += 1
+            told = body.json()
+            if body.status_code == 200:
+                assert len(told["pictures"]) == 1, one
+            else:
+                assert body.status_code in {413, 415, 422}, (number, one.seed, one.done, told)
+                assert told["error"]["message"]
+                assert str(tmp_path) not in body.text
+    assert answers[200] > CASES // 10
+    assert answers[415] > CASES // 10
+    assert answers[413] > 0
+
+
+def test_damaged_films_are_read_or_refused(films: dict[str, bytes], tmp_path: Path) -> None:
+    assert all(sniff(data[:4096]) for data in films.values())
+    ended: Counter[str] = Counter()
+    for number in range(FILMS):
+        one = case(number, films)
+        path = tmp_path / f"{number}-{one.seed}"
+        path.write_bytes(one.data)
+        try:
+            with Film(path) as film:
+                ended["read"] += any(f.picture is not None for f in film)
+        except MienError:
+            ended["refused"] += 1
+    assert min(ended["read"], ended["refused"]) > FILMS // 10, ended
