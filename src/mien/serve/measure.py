@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import resource
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
@@ -59,6 +57,7 @@ class Measures:
     """Counters and times of one process, or, in a worker, of all of them."""
 
     def __init__(self) -> None:
+        disable_created_metrics()
         own = CollectorRegistry()
         self._registry = own
         self._answers = Counter(
@@ -87,7 +86,7 @@ class Measures:
             )
         }
         self._memory = Gauge(
-            "process_resident_memory_bytes", "Memory in use", multiprocess_mode="livesum", registry=own
+            "process_resident_memory_bytes", "Memory in use, on Linux", multiprocess_mode="livesum", registry=own
         )
         self._cpu = Counter("process_cpu_seconds", "Processor time", registry=own)
         self._spent = 0.0
@@ -155,7 +154,6 @@ class Measures:
 def _resident() -> int:
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    except (OSError, ValueError):  # only Linux has it; elsewhere the most that there was
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    except (OSError, ValueError):  # only Linux has it
+        return 0
     return pages * os.sysconf("SC_PAGE_SIZE")
