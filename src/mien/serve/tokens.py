@@ -274,5 +274,5 @@ def _name_problem(name: str) -> str | None:
     if name == LOCAL.name:
         return f"the name {name!r} is that of whoever asks a service without tokens; take another"
     if not _NAME.fullmatch(name):
-        return f"name {ascii(name[:60])} is not 1 to 40 letters, digits, _ . or -"
+        return f"name {name[:60]!a} is not 1 to 40 letters, digits, _ . or -"
     return None
