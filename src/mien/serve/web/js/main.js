@@ -1,0 +1,122 @@
+// The page: which view is shown, its language and light, who asks, what stands at its foot.
+
+import { get } from "./api.js";
+import * as camera from "./camera.js";
+import { $, el } from "./dom.js";
+import * as drop from "./drop.js";
+import * as films from "./films.js";
+import * as phone from "./phone.js";
+import * as pictures from "./pictures.js";
+import * as setup from "./setup.js";
+import * as stored from "./stored.js";
+import * as token from "./token.js";
+import { begin as beginText, choose, current, LANGUAGES, list, number, t } from "./text.js";
+
+const VIEWS = { pictures: {}, film: films, camera, stored, setup };
+const SETS = ["eight", "seven", "six", "five", "three"];
+let place = null;
+let models = null;
+
+/** Show the view that the address names; #film/<id> is the result of one film. */
+function route({ first = false } = {}) {
+  const [name, rest] = location.hash.slice(1).split("/");
+  const view = name in VIEWS ? name : "pictures";
+  if (place === "camera" && view !== "camera") camera.stop();
+  for (const one of Object.keys(VIEWS)) $(one).hidden = one !== view;
+  for (const link of $("nav").children) {
+    if (link.hash === `#${view}`) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  const done = VIEWS[view].show?.(rest ? decodeURIComponent(rest) : undefined);
+  const moved = place !== null && !first;
+  place = view;
+  entitle();
+  Promise.resolve(done).then(() => {
+    if (!moved || document.querySelector("dialog[open]")) return;
+    scrollTo(0, 0);
+    const heading = [...$(view).querySelectorAll("h1")].find((one) => one.checkVisibility?.() ?? one.offsetParent);
+    heading?.focus({ preventScroll: true });
+  });
+}
+
+function entitle() {
+  const key = { pictures: "nav.pictures", film: "nav.film", camera: "nav.camera", stored: "nav.stored", setup: "setup.title" }[place];
+  document.title = `${t(key)} – mien`;
+}
+
+function languages() {
+  $("language").replaceChildren(...Object.entries(LANGUAGES).map(([value, name]) => el("option", { value, lang: value }, name)));
+  $("language").value = current();
+  $("language").addEventListener("change", ({ target }) => choose(target.value, { keep: true }));
+}
+
+function theme() {
+  $("theme").addEventListener("click", () => {
+    const root = document.documentElement;
+    root.dataset.theme = root.dataset.theme === "dark" ? "light" : "dark";
+    try { localStorage.setItem("mien.theme", root.dataset.theme); } catch { /* nothing may be kept here: fine */ }
+    document.dispatchEvent(new Event("theme"));
+  });
+}
+
+function options() {
+  for (const id of ["pictures-labels", "film-labels"]) {
+    const held = $(id).value || SETS[0];
+    $(id).replaceChildren(...SETS.map((value) => el("option", { value }, t(`labels.${value}`))));
+    $(id).value = held;
+  }
+  const held = $("film-every").value || "1";
+  $("film-every").replaceChildren(...[1, 2, 5, 10].map((value) => el("option", { value }, value === 1 ? t("every.1") : t("every.n", { n: value }))));
+  $("film-every").value = held;
+}
+
+function score(model) {
+  const one = model.scores?.[0];
+  if (!one) return model.name;
+  return t("foot.score", { name: model.name, metric: one.metric, value: number(one.value, 3), low: number(one.low, 3), high: number(one.high, 3), data: one.data });
+}
+
+function foot() {
+  for (const link of document.querySelectorAll(".notice-link")) link.href = `notice?lang=${current()}`;
+  const listed = Array.isArray(models) ? models : models?.models ?? [];
+  $("foot-models").textContent = listed.length ? t("foot.models", { names: list(listed.map(score)) }) : "";
+  $("foot-version").textContent = models?.version ? t("foot.version", { version: models.version }) : "";
+}
+
+function purpose(policy) {
+  const named = policy.purposes.find((one) => one.id === policy.purpose);
+  $("undeclared").hidden = Boolean(policy.purpose);
+  $("foot-purpose").textContent = named ? t("foot.purpose", { purpose: named.title }) : t("undeclared.link");
+  return policy;
+}
+
+async function begin() {
+  token.begin();
+  await beginText();
+  languages();
+  theme();
+  options();
+  pictures.begin();
+  films.begin();
+  camera.begin();
+  phone.begin();
+  setup.begin(purpose);
+  drop.begin({ pictures: pictures.add, film: films.add });
+  document.addEventListener("language", () => {
+    options();
+    foot();
+    entitle();
+    setup.read().catch(() => {});
+    if (["stored", "setup", "camera"].includes(place)) VIEWS[place].show();
+  });
+  foot();
+  const policy = await setup.read().catch(() => null);
+  if (policy && !policy.purpose && !location.hash) location.hash = "#setup";
+  addEventListener("hashchange", () => route());
+  route({ first: true });
+  document.documentElement.dataset.ready = "";
+  models = await get("v1/models").catch(() => null);
+  foot();
+}
+
+begin();
