@@ -31,6 +31,8 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "explain": "explain",
         "features": "features",
         "svm": "features",
+        "serve": "serve",
+        "token": "token",
     }
 )
 """The commands in the order of the help, and the module each is a function of."""

@@ -13,30 +13,16 @@ from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-__all__ = ["CONTENT_TYPE", "Measures", "forget_process", "share_between_processes"]
+from .workers import SHARED
+
+__all__ = ["CONTENT_TYPE", "Measures"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """Of the text form of Prometheus."""
 
-_SHARED = "PROMETHEUS_MULTIPROC_DIR"
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET"}
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _FACES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-
-
-def share_between_processes(folder: Path) -> None:
-    """Let the measures of this process be summed with those of others that share ``folder``.
-
-    To be called before the first `Measures`, and before ``prometheus_client`` is imported: it looks into the
-    environment then. So this module is imported by a worker only after that.
-    """
-    os.environ[_SHARED] = str(folder)
-
-
-def forget_process(folder: Path, number: int) -> None:
-    """Take away what a process that has ended said of its present state; what it has counted stays."""
-    for file in folder.glob(f"gauge_live*_{number}.db"):
-        file.unlink(missing_ok=True)
 
 
 class _Told(Collector):
@@ -57,7 +43,7 @@ class Measures:
     """Counters and times of one process, or, in a worker, of all of them."""
 
     def __init__(self) -> None:
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has it so
         own = CollectorRegistry()
         self._registry = own
         self._answers = Counter(
@@ -143,7 +129,7 @@ class Measures:
             What is said of the service besides its version.
         """
         registry = CollectorRegistry()
-        if folder := os.environ.get(_SHARED):
+        if folder := os.environ.get(SHARED):
             MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]
         else:
             registry.register(self._registry)

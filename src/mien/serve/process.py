@@ -22,6 +22,7 @@ from .settings import ServeSettings
 
 if TYPE_CHECKING:
     from ..pipeline.analyzer import Analyzer
+    from .service import Service
 
 __all__ = ["GRACE", "Gate", "Process"]
 
@@ -118,6 +119,8 @@ class Process(uvicorn.Server):
         Called once requests are answered, with the application.
     analyzer, run
         As `app.create_app` takes them.
+    heeds
+        Signals that are the wish to end.
     """
 
     def __init__(
@@ -130,11 +133,12 @@ class Process(uvicorn.Server):
         started: Callable[[], None] | None = None,
         analyzer: Analyzer | None = None,
         run: bool = True,
+        heeds: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGTERM),
     ) -> None:
         from .app import create_app
 
         self.settings, self.sockets, self.signals = settings, list(sockets), list[int]()
-        self._started = started
+        self._told, self._heeds = started, heeds
         self.application = create_app(settings, analyzer=analyzer, run=run)
         self.gate = Gate(self.application)
         super().__init__(_config(settings, self.gate, certificate, log))
@@ -159,8 +163,16 @@ class Process(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Load, listen, and say so."""
         await super().startup(sockets)
-        if self.started and self._started:
-            self._started()
+        if self.started and self._told:
+            self._told()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look ten times a second whether to end; once a second, note how the process is."""
+        if counter % 10 == 0:
+            held: Service = self.application.state.service
+            load = held.engine.load()
+            held.measures.pulse(waiting=load.waiting, running=load.running, streams=load.streams)
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more, end endless answers, let the others finish."""
@@ -169,11 +181,11 @@ class Process(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Take SIGINT and SIGTERM as the wish to end, without uvicorn's raising them anew afterwards."""
+        """Take some signals as the wish to end, without uvicorn's raising them anew afterwards."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {s: signal.signal(s, self.handle_exit) for s in (signal.SIGINT, signal.SIGTERM)}
+        before = {s: signal.signal(s, self.handle_exit) for s in self._heeds}
         try:
             yield
         finally:
