@@ -40,7 +40,7 @@ def configuration(form: str) -> dict[str, Any]:
         "handlers": {"stderr": {"class": "logging.StreamHandler", "stream": "ext://sys.stderr", "formatter": form}},
         "loggers": {
             "mien.serve": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
-            "uvicorn": {"handlers": ["stderr"], "level": "ERROR", "propagate": False},
+            "uvicorn": {"handlers": ["stderr"], "level": "CRITICAL", "propagate": False},
             "huey": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
         },
     }

@@ -40,6 +40,20 @@ class _Config(uvicorn.Config):
     idle_seconds: float
 
 
+class _Loop(asyncio.SelectorEventLoop):
+    """Gives a client the time of a head for the handshake of TLS, too; asyncio gives it a minute."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+
+    async def create_server(self, *arguments: Any, **options: Any) -> asyncio.Server:
+        """Listen."""
+        if options.get("ssl") is not None:
+            options["ssl_handshake_timeout"] = self._seconds
+        return await super().create_server(*arguments, **options)
+
+
 class Gate:
     """ASGI middleware outside all others: it knows when the process is about to end, and why it could not start.
 
@@ -160,6 +174,11 @@ class Process(uvicorn.Server):
                 each.close()
         return self.signals[0] if self.signals else None
 
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer in an event loop of its own."""
+        with asyncio.Runner(loop_factory=lambda: _Loop(self.settings.limits.idle_seconds)) as runner:
+            runner.run(self.serve(sockets))
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Load, listen, and say so."""
         await super().startup(sockets)
@@ -215,7 +234,7 @@ def _config(
         lifespan="on",
         interface="asgi3",
         log_config=log,
-        log_level=logging.ERROR,
+        log_level=logging.CRITICAL,
         access_log=False,
         server_header=False,
         proxy_headers=settings.proxy,

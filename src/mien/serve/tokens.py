@@ -103,7 +103,7 @@ class Keyring:
         if problems:
             raise OptionError(problems[0])
         if not entries:
-            msg = f"{path}: no token; make one with: mien serve token NAME"
+            msg = f"{path}: no token; make one with: mien token NAME"
             raise OptionError(msg)
         return cls(path, entries)
 
@@ -195,7 +195,7 @@ def check_exposure(settings: ServeSettings) -> None:
     """
     if settings.token_file is not None:
         return
-    how = "make a token with: mien serve token NAME --add tokens.txt, and start with --token-file tokens.txt"
+    how = "make a token with: mien token NAME --file tokens.txt, and start with --token-file tokens.txt"
     if not is_loopback(settings.host):
         msg = f"at {settings.host} others can reach this service, so it needs tokens; {how}"
         raise OptionError(msg)
@@ -235,7 +235,7 @@ def _read(path: Path) -> tuple[tuple[tuple[bytes, Caller], ...], list[str]]:
             continue
         found = _parsed(words)
         if isinstance(found, tuple) and found[0] in entries:
-            found = "another line has the same token; make a new one with: mien serve token NAME"
+            found = "another line has the same token; make a new one with: mien token NAME"
         if isinstance(found, str):
             problems.append(f"{path}, line {number}: {found}")
         else:
