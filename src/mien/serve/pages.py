@@ -69,14 +69,14 @@ def sheet(request: Request, lang: Language | None = None) -> Response:
     held = service(request)
     language = lang or preferred(request.headers.get("accept-language", ""))
     notice = notice_of(held.settings, held.policy.declaration, held.policy.sheet, language)
-    headers = {"Cache-Control": "no-cache", "Vary": "Accept-Language", "Content-Language": language}
+    headers = {"Cache-Control": "no-store", "Vary": "Accept-Language", "Content-Language": language}
     return HTMLResponse(html_of(notice, address_of(request)), headers=headers)
 
 
 @router.api_route("/qr.svg", methods=["GET", "HEAD"])
 def code(request: Request) -> Response:
     """Give the QR code of the page's own address; it draws no other text."""
-    return Response(svg(address_of(request)), media_type="image/svg+xml", headers={"Cache-Control": "no-cache"})
+    return Response(svg(address_of(request)), media_type="image/svg+xml", headers={"Cache-Control": "no-store"})
 
 
 def _web() -> Path:

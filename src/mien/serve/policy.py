@@ -20,6 +20,7 @@ from .problem import Problem
 from .purposes import NOTE_CHARACTERS, NOTE_WORDS, PURPOSES, Purpose, clean_note, field_named_by, note_long_enough
 from .service import service
 from .settings import ServeSettings
+from .stored import router as stored_router
 from .texts import Language, texts_in, version
 from .tokens import Caller, Role
 
@@ -70,8 +71,8 @@ class Policy:
         """The settings say it, so that the page cannot change it."""
         return self._fixed is not None
 
-    def declare(self, purpose: str, note: str, by: str) -> Declaration:
-        """Keep a purpose.
+    def declare(self, purpose: str, note: str, by: str, language: Language = "en") -> Declaration:
+        """Keep a purpose; reasons against it are given in this language.
 
         Raises
         ------
@@ -80,7 +81,7 @@ class Policy:
             does not exist or a note that cannot be used, 500 when it cannot be written.
         """
         self._may_change()
-        text = _usable(purpose, note)
+        text = _usable(purpose, note, language)
         made = Declaration(purpose=purpose, note=text, time=_now(), by=by, notice_version=version())
         try:
             self._record.write(made)
@@ -149,14 +150,14 @@ def _fixed(purpose: str, environ: Mapping[str, str]) -> Declaration:
     return Declaration(purpose=purpose, note=note, time=_now(), by="settings", notice_version=version())
 
 
-def _usable(name: str, note: str) -> str:
+def _usable(name: str, note: str, language: Language = "en") -> str:
     """Return the note without blanks around it if the purpose may be declared with it."""
     purpose = PURPOSES.get(name)
     if purpose is None:
         known = ", ".join(p.name for p in PURPOSES.values() if p.allowed)
         raise Problem(422, "unknown_purpose", "there is no such purpose", f"one of {known}")
     if not purpose.allowed:
-        raise _refused(name)
+        raise _refused(name, language)
     try:
         text = clean_note(note)
     except ValueError as error:
@@ -164,12 +165,17 @@ def _usable(name: str, note: str) -> str:
     if name == "other" and not note_long_enough(text):
         raise Problem(422, "note", "the note says too little", f"say in at least {NOTE_WORDS} words what it is for")
     if named := field_named_by(text, purpose.may_name):
-        raise _refused(named[0], f"the note names {named[1]!r}, which is the refused use {named[0]}: ", "note_refused")
+        raise _refused(named[0], language, named[1])
     return text
 
 
-def _refused(name: str, before: str = "", code: str = "purpose_refused") -> Problem:
-    reason = f"{before}{texts_in('en')[f'purpose.{name}.reason']} ({'; '.join(PURPOSES[name].law)})"
+def _refused(name: str, language: Language, word: str | None = None) -> Problem:
+    """Return the answer to a refused purpose, or to a note in which a word names it."""
+    texts = texts_in(language)
+    code, before = "purpose_refused", ""
+    if word is not None:
+        code, before = "note_refused", texts["refused.note"].format(word=word, purpose=texts[f"purpose.{name}"]) + " "
+    reason = f"{before}{texts[f'purpose.{name}.reason']} ({'; '.join(PURPOSES[name].law)})"
     allowed = ", ".join(p.name for p in PURPOSES.values() if p.allowed)
     return Problem(403, code, reason, f"allowed are {allowed}; docs/policy.md says what each means")
 
@@ -267,7 +273,10 @@ def show_policy(request: Request, lang: LanguageAsked = "en") -> PolicyShown:
     responses=problem.responses(400, 401, 403, 409, 413, 422, 429, 500),
 )
 def declare_purpose(
-    request: Request, asked: DeclarationAsked, caller: Annotated[Caller, Depends(needs(Role.ADMIN))]
+    request: Request,
+    asked: DeclarationAsked,
+    caller: Annotated[Caller, Depends(needs(Role.ADMIN))],
+    lang: LanguageAsked = "en",
 ) -> PolicyShown:
     """Declare what the service is used for; until then it reads no face.
 
@@ -275,8 +284,8 @@ def declare_purpose(
     the service was started.
     """
     policy = service(request).policy
-    policy.declare(asked.purpose, asked.note or "", caller.name)
-    return _policy_shown(policy, "en")
+    policy.declare(asked.purpose, asked.note or "", caller.name, lang)
+    return _policy_shown(policy, lang)
 
 
 @router.delete(
@@ -284,9 +293,10 @@ def declare_purpose(
     operation_id="withdraw_purpose",
     tags=["policy"],
     status_code=204,
+    dependencies=[Depends(needs(Role.ADMIN))],
     responses=problem.responses(401, 403, 409, 429, 500),
 )
-def withdraw_purpose(request: Request, caller: Annotated[Caller, Depends(needs(Role.ADMIN))]) -> None:  # noqa: ARG001  # asked for its role
+def withdraw_purpose(request: Request) -> None:
     """Take the declared purpose back and erase its file: no face is read until one is declared again."""
     service(request).policy.withdraw()
 
@@ -299,3 +309,6 @@ def show_notice(request: Request, lang: LanguageAsked = "en") -> Notice:
     """
     held = service(request)
     return notice_of(held.settings, held.policy.declaration, held.policy.sheet, lang)
+
+
+router.include_router(stored_router)

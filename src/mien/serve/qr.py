@@ -4,58 +4,48 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import socket
-from contextlib import suppress
 from html import escape
 
 from fastapi import Request
 
 from ..errors import MissingExtraError
+from .origin import Place
 from .service import service
 from .settings import is_loopback
+from .tls import own_addresses
 
 __all__ = ["address_of", "only_here", "svg"]
 
 _WILDCARDS = {"0.0.0.0", "::", "[::]", ""}  # noqa: S104  # compared with, not listened at
-_HOST = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?")
-# An address for documentation (RFC 5737): nobody has it, and asking for the way to it sends nothing.
-_FAR = ("192.0.2.1", 9)
 
 
 def address_of(request: Request) -> str:
-    """Return the address by which others reach the page; never one that only the client made up.
+    """Return the address by which others reach the page.
 
-    In this order: the origin in the settings; a name in the settings by which the request came; the address that the
-    service listens at; where it listens at all of them, the one at which the request came in, and for a request of
-    this very machine the one that its network knows it by.
+    The origin in the settings; else, by which name of the settings the request came; else the address that the service
+    listens at. Where it listens at all addresses: the one that was asked, and for a request of this very machine the
+    one that its network knows it by. A name that only the client made up is never in it.
     """
     settings = service(request).settings
-    if settings.origin:
+    place = Place.parse(request.headers.get("host", ""))
+    if settings.origin or place is None:
         return settings.address
+    host = place.host
+    if host not in {h.lower().rstrip(".") for h in settings.hosts}:
+        if settings.host not in _WILDCARDS:
+            return settings.address
+        host = _literal(host) or own_addresses()[0]
     scheme = "https" if settings.tls else request.url.scheme
-    found = _HOST.fullmatch(request.headers.get("host", ""))
-    if found and found.group(1).lower() in {h.lower() for h in settings.hosts}:
-        return f"{scheme}://{found.group(0).lower()}"
-    if settings.host not in _WILDCARDS:
-        return settings.address
-    host, port = request.scope.get("server") or ("127.0.0.1", None)
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}{'' if place.port is None else f':{place.port}'}"
+
+
+def _literal(host: str) -> str | None:
+    """Return an address that is written in numbers and leads to others, too."""
     try:
-        came_in = ipaddress.ip_address(str(host).split("%")[0])
-    except ValueError:  # a socket with a file name
-        came_in = ipaddress.ip_address("127.0.0.1")
-    if isinstance(came_in, ipaddress.IPv6Address) and came_in.ipv4_mapped:
-        came_in = came_in.ipv4_mapped
-    shown = _outward() or str(came_in) if came_in.is_loopback else str(came_in)
-    return f"{scheme}://{f'[{shown}]' if ':' in shown else shown}:{port or settings.port}"
-
-
-def _outward() -> str | None:
-    """Return the address of this machine in its network; None: it has none."""
-    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(_FAR)
-        name = str(probe.getsockname()[0])
-        return None if is_loopback(name) or name in _WILDCARDS else name
-    return None
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    return None if address.is_loopback or address.is_unspecified else str(address)
 
 
 def only_here(address: str) -> bool:

@@ -99,8 +99,7 @@ def _lines(notice: Notice) -> str:
     values = {"controller": notice.controller, "contact": notice.contact, "legal_basis": notice.legal_basis}
     written = {n: f"<b>{escape(v)}</b>" if v else '<b class="blank"></b>' for n, v in values.items()}
     return "".join(
-        f'<p class="line"><span>{escape(texts[f"notice.{name}"])}:</span> {value}</p>'
-        for name, value in written.items()
+        f'<p class="line"><span>{escape(texts[f"notice.{name}"])}</span> {value}</p>' for name, value in written.items()
     )
 
 
