@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -30,6 +31,7 @@ __all__ = ["Received", "Upload", "receive_film", "receive_pictures", "unreadable
 
 _HEAD = 4096
 _BLOCK = 1024 * 1024
+_FETCH_SECONDS = 10.0
 _RAW = ("image/", "video/")
 _OCTETS = "application/octet-stream"
 _FORM_HINT = (
@@ -97,7 +99,7 @@ async def receive_pictures(request: Request, settings: ServeSettings) -> Receive
     if kind == "application/json" or kind.endswith("+json"):
         whole = b"".join([chunk async for chunk in body])
         given, fields = read_json(whole, pictures=limits.pictures)
-        received = Received(tuple([await _given(g, settings) for g in given]), fields)
+        received = Received(await _all(given, settings), fields)
     else:
         sink = _Pictures(limits.pictures)
         received = Received(*await _receive(request, body, kind, options, sink))
@@ -208,11 +210,18 @@ async def _receive(
     return await sink.finish(), fields
 
 
-async def _given(given: Given, settings: ServeSettings) -> Upload:
-    data = given.data
-    if given.url is not None:
-        data = await fetch(given.url, settings)
-    return Upload(shown(given.name, "picture"), sniff(data[:_HEAD]), len(data), data)
+async def _all(given: Sequence[Given], settings: ServeSettings) -> tuple[Upload, ...]:
+    """Fetch what is only named, all of it together within the limits of one request."""
+    uploads: list[Upload] = []
+    room, until = settings.limits.body_bytes, time.monotonic() + settings.limits.seconds
+    for each in given:
+        data = each.data
+        if each.url is not None:
+            left = max(0.0, until - time.monotonic())
+            data = await fetch(each.url, settings, most=room, seconds=min(_FETCH_SECONDS, left))
+            room -= len(data)
+        uploads.append(Upload(shown(each.name, "picture"), sniff(data[:_HEAD]), len(data), data))
+    return tuple(uploads)
 
 
 # Where the files go
