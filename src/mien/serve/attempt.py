@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import selectors
+import signal
 import subprocess
 import sys
 import time
@@ -33,6 +34,7 @@ _NICE = 10
 _LOOK, _NOTE, _WEIGH = 0.1, 0.5, 2.0
 """Seconds between looks at the child, notes in the table, and looks at the disk."""
 _LINE = 1 << 20
+_LAST = 5.0
 _log = logging.getLogger("mien.serve")
 
 _LIMITS: Mapping[str, str] = MappingProxyType(
@@ -168,7 +170,7 @@ class _Watch:
         out = self._child.stdout
         assert out is not None  # noqa: S101  # a pipe was asked for
         if not self._given(task):
-            return Ending("crashed")
+            return self._broken()
         held = b""
         with selectors.DefaultSelector() as selector:
             selector.register(out, selectors.EVENT_READ)
@@ -179,11 +181,21 @@ class _Watch:
                     continue
                 chunk = os.read(out.fileno(), 65_536)
                 if not chunk or len(held) > _LINE:
-                    return Ending("crashed")
+                    return self._broken()
                 *lines, held = (held + chunk).split(b"\n")
                 for line in lines:
                     if (ending := self._heard(line)) is not None:
                         return ending
+
+    def _broken(self) -> Ending:
+        """Return what a child that fell silent died of."""
+        try:
+            code = self._child.wait(_LAST)
+        except subprocess.TimeoutExpired:
+            return Ending("crashed")
+        if code in {-signal.SIGINT, -signal.SIGTERM}:  # somebody stops the whole service, who has not heard it yet
+            return Ending("stopped")
+        return _over("too_long") if code == -signal.SIGXCPU else Ending("crashed")
 
     def _given(self, task: bytes) -> bool:
         given = self._child.stdin

@@ -67,6 +67,9 @@ class _Voice:
 
 def main() -> int:
     """Do the task that comes on the standard input; return the exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Sent to all processes of a terminal or unit; the service ends this one, and knows that it did.
+        signal.signal(number, signal.SIG_IGN)
     voice = _Voice()
     task = json.loads(sys.stdin.buffer.readline())
     _tie(task["parent"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ try:
 except ImportError:  # Windows has none; there, two processes at one folder are not told apart
     fcntl = None  # type: ignore[assignment]  # asked before it is used
 
-__all__ = ["FILM", "INDEX", "RESULTS", "Hold", "hold", "made", "removed", "size_of"]
+__all__ = ["FILM", "INDEX", "RESULTS", "Hold", "held_new", "hold", "made", "removed", "size_of"]
 
 FILM, INDEX, RESULTS = "film", "index", "results"
 """What lies in the folder of a job: the film, what is being worked out, what can be fetched."""
@@ -57,6 +58,18 @@ def hold(path: Path, *, seconds: float = 0.0) -> Hold | None:
                 return None
             time.sleep(_PAUSE)
     return Hold(number)
+
+
+def held_new(parent: Path) -> tuple[Path, Hold]:
+    """Make a folder with a random name, 160 bits, and hold it."""
+    while True:
+        path = made(parent / secrets.token_hex(20))
+        held = hold(path)
+        # Whoever sweeps may have come between the two, held it first, and removed it.
+        if held is not None and path.exists():
+            return path, held
+        if held is not None:
+            held.close()
 
 
 def removed(path: Path) -> bool:

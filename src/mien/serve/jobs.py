@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from secrets import token_hex
 from typing import Any
 
 from .attempt import CHILD
 from .film_work import NAMES
-from .folders import FILM, RESULTS, hold, made, removed, size_of
+from .folders import FILM, RESULTS, held_new, made, removed, size_of
 from .ledger import ENDED, Ledger, Record, Usage
 from .measure import Measures
 from .problem import Problem
@@ -154,17 +153,15 @@ class Jobs:
             raise Problem(413, "too_large", message, "send a shorter or smaller film")
         # A body that does not say how long it is takes a share; it is counted when it has come.
         likely = min(limits.film_bytes, limits.disk_bytes // 8) if size is None else size
-        job = token_hex(20)
-        folder = made(self._films / job)
-        held = hold(folder)
+        folder, held = held_new(self._films)
+        job = folder.name
         try:
             table.reserve(job, caller.name, likely, self._clock(), fits=lambda usage: self._fits(usage, likely))
             yield Place(job, folder, self)
         finally:
             if table.drop(job):
                 removed(folder)
-            if held is not None:
-                held.close()
+            held.close()
             if self._runner is not None:
                 self._runner.wake()
 
