@@ -8,10 +8,9 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import cv2
@@ -19,15 +18,14 @@ import numpy as np
 import pytest
 from errorcodes import codes, job_codes
 from films import make_film
+from secured import secured
 from serving import app, settings
 from skimage import data
 
 from mien.pipeline.analyzer import Analyzer, Settings
 from mien.results.files import read_faces
-from mien.serve.process import Process
-from mien.serve.settings import Limits, ServeSettings
-from mien.serve.start import bind, running
-from mien.serve.tls import certificate_files
+from mien.serve.settings import Limits
+from mien.serve.start import running
 from mien.serve.tokens import Role, make_token
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "serve.md"
@@ -139,23 +137,6 @@ class Ran:
     err: str
 
 
-@contextmanager
-def secured(settings: ServeSettings, analyzer: Analyzer) -> Iterator[str]:
-    """A server with its own certificate."""
-    taken = bind(settings.host, 0)
-    chosen = replace(settings, port=taken.getsockname()[1])
-    ready = threading.Event()
-    process = Process(
-        chosen, [taken], certificate=certificate_files(chosen), started=ready.set, analyzer=analyzer, run=False
-    )
-    thread = threading.Thread(target=process.answer, daemon=True)
-    thread.start()
-    assert ready.wait(60)
-    yield chosen.address
-    process.should_exit = True
-    thread.join()
-
-
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[Ran]]]:
     """Run every block of the page, one after the other, in a folder with the files that it names."""
@@ -174,7 +155,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[R
     reader = Analyzer(Settings(threads=1))
     with ExitStack() as servers:
         opened = settings(folder / "state", purpose=None, port=0)
-        secure = settings(folder / "secure", token_file=folder / "tokens.txt", tls="self-signed")
+        secure = settings(folder / "secure", token_file=folder / "tokens.txt")
         plain = servers.enter_context(running(opened, analyzer=reader))
         encrypted = servers.enter_context(secured(secure, reader))
         shutil.copy(folder / "secure" / "tls" / "certificate.pem", folder)
