@@ -78,7 +78,7 @@ class Names:
             raise Problem(400, "host", f"the request has {len(given)} Host headers, it must have one")
         place = Place.parse(given[0])
         if place is None or not self._known(place.host):
-            hint = "use its own address; whoever runs the service can add names with --allow-host"
+            hint = "use its own address; whoever runs the service can add names with --hosts"
             raise Problem(421, "unknown_host", "the service is not known by this name", hint)
         return place
 
