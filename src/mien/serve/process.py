@@ -87,7 +87,15 @@ class Gate:
             raise
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        endless = done = False
+        whole = endless = done = False
+
+        async def heard() -> Message:
+            nonlocal whole
+            if whole and await self._ends_before(gone := asyncio.ensure_future(receive()), lambda: endless):
+                return {"type": "http.disconnect"}
+            message = gone.result() if whole else await receive()
+            whole = not message.get("more_body", False)
+            return message
 
         async def told(message: Message) -> None:
             nonlocal endless, done
@@ -97,23 +105,21 @@ class Gate:
             done = done or (message["type"] == "http.response.body" and not message.get("more_body", False))
             await send(message)
 
-        async def heard() -> Message:
-            if not endless:
-                return await receive()
-            return await self._next(receive)
-
         await self.app(scope, heard, told)
         if endless and not done and self.ending.is_set():
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _next(self, receive: Receive) -> Message:
-        ends, comes = asyncio.ensure_future(self.ending.wait()), asyncio.ensure_future(receive())
+    async def _ends_before(self, gone: asyncio.Future[Message], endless: Callable[[], bool]) -> bool:
+        """Wait until the client is gone, or until the process ends an answer that has no end: then True."""
+        ends = asyncio.ensure_future(self.ending.wait())
         try:
-            await asyncio.wait((ends, comes), return_when=asyncio.FIRST_COMPLETED)
-            return comes.result() if comes.done() else {"type": "http.disconnect"}
+            await asyncio.wait((ends, gone), return_when=asyncio.FIRST_COMPLETED)
+            if gone.done() or not endless():
+                await gone
+            return not gone.done()
         finally:
             ends.cancel()
-            comes.cancel()
+            gone.cancel()
 
 
 class Process(uvicorn.Server):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ..errors import MissingExtraError, OptionError
-from .settings import ServeSettings
+from .settings import ServeSettings, is_loopback
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -73,7 +73,8 @@ def names_of(settings: ServeSettings) -> tuple[str, ...]:
     named = [settings.host.strip("[]"), *settings.hosts]
     if settings.origin:
         named.append(urlsplit(settings.origin).hostname or "")
-    return tuple(dict.fromkeys([*filter(_is_name, named), *own_names(), *own_addresses()]))
+    addresses = ("127.0.0.1", "::1") if is_loopback(settings.host) else own_addresses()
+    return tuple(dict.fromkeys([*filter(_is_name, named), *own_names(), *addresses]))
 
 
 def own_names() -> tuple[str, ...]:
