@@ -35,7 +35,7 @@ _TYPES = {
     ".webmanifest": "application/manifest+json",
 }
 # Every part of a path: no separator of any system, no dot in front, so neither ".." nor a hidden file.
-_PART = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+_PART = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 _MOST_PARTS = 6
 
 

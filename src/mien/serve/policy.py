@@ -257,7 +257,7 @@ def _policy_shown(policy: Policy, language: Language) -> PolicyShown:
     )
 
 
-@router.get("/v1/policy", operation_id="policy", tags=["policy"], responses=problem.responses(422))
+@router.get("/v1/policy", operation_id="getPolicy", tags=["policy"], responses=problem.responses(400, 403, 421, 422))
 def show_policy(request: Request, lang: LanguageAsked = "en") -> PolicyShown:
     """Say what the service is used for, which uses it allows and which it refuses, each with the reason.
 
@@ -268,9 +268,9 @@ def show_policy(request: Request, lang: LanguageAsked = "en") -> PolicyShown:
 
 @router.post(
     "/v1/policy",
-    operation_id="declare_purpose",
+    operation_id="declarePurpose",
     tags=["policy"],
-    responses=problem.responses(400, 401, 403, 409, 413, 422, 429, 500),
+    responses=problem.responses(400, 401, 403, 409, 413, 421, 422, 429, 500),
 )
 def declare_purpose(
     request: Request,
@@ -290,18 +290,18 @@ def declare_purpose(
 
 @router.delete(
     "/v1/policy",
-    operation_id="withdraw_purpose",
+    operation_id="withdrawPurpose",
     tags=["policy"],
     status_code=204,
     dependencies=[Depends(needs(Role.ADMIN))],
-    responses=problem.responses(401, 403, 409, 429, 500),
+    responses=problem.responses(400, 401, 403, 409, 421, 429, 500),
 )
 def withdraw_purpose(request: Request) -> None:
     """Take the declared purpose back and erase its file: no face is read until one is declared again."""
     service(request).policy.withdraw()
 
 
-@router.get("/v1/notice", operation_id="notice", tags=["policy"], responses=problem.responses(422))
+@router.get("/v1/notice", operation_id="getNotice", tags=["policy"], responses=problem.responses(400, 403, 421, 422))
 def show_notice(request: Request, lang: LanguageAsked = "en") -> Notice:
     """Give the notice that people who are seen have to be shown, as text.
 

@@ -168,7 +168,7 @@ def clean_note(note: str) -> str:
     ValueError
         It is too long, or holds control characters or others that cannot be seen; the message says which.
     """
-    text = unicodedata.normalize("NFC", note).strip()
+    text = re.sub(r"[ \t\r\n]+", " ", unicodedata.normalize("NFC", note)).strip(" ")
     if len(text) > NOTE_CHARACTERS:
         msg = f"the note has {len(text)} characters, it may have {NOTE_CHARACTERS}"
         raise ValueError(msg)
@@ -176,7 +176,7 @@ def clean_note(note: str) -> str:
         if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}:
             msg = f"the note holds the character U+{ord(character):04X}, which cannot be seen"
             raise ValueError(msg)
-    return re.sub(r"\s+", " ", text)
+    return re.sub(r"\s+", " ", text).strip(" ")
 
 
 def note_long_enough(note: str) -> bool:

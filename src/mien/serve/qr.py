@@ -75,7 +75,8 @@ def svg(text: str) -> str:
         import segno
     except ImportError as error:
         raise MissingExtraError("segno", "serve") from error
-    rows = segno.make_qr(text, error="m").matrix_iter(border=4)
+    # Left to itself it would take Shift-JIS for some texts, which telephones guess at.
+    rows = segno.make_qr(text, error="m", mode="byte", encoding="utf-8").matrix_iter(border=4)
     runs, size = [], 0
     for y, row in enumerate(rows):
         bits = bytes(row)

@@ -139,11 +139,11 @@ def _when(seconds: float) -> str:
 
 @router.get(
     "/v1/stored",
-    operation_id="stored",
+    operation_id="getStored",
     tags=["policy"],
     summary="What is stored",
     dependencies=[Depends(needs(Role.VIEWER))],
-    responses=problem.responses(401, 403, 422, 429, 503),
+    responses=problem.responses(400, 401, 403, 421, 422, 429, 503),
 )
 def show_stored(
     request: Request,
