@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fakes import scene
 from mutations import CHANGES, case, film_seeds, parts, picture_seeds
 from serving import client
 
 from mien.errors import MienError
+from mien.labels import EIGHT
 from mien.media.source import sniff
 from mien.media.stills import read_picture
 from mien.media.video import Film
+from mien.serve import film_timeline
 
 PICTURES = picture_seeds(scene(50))
 CASES = 400
@@ -73,3 +76,9 @@ def test_damaged_films_are_read_or_refused(films: dict[str, bytes], tmp_path: Pa
         except MienError:
             ended["refused"] += 1
     assert min(ended["read"], ended["refused"]) > FILMS // 10, ended
+
+
+def test_a_track_that_was_never_read_has_no_stretches() -> None:
+    nothing = np.empty(0)
+    mean, named = np.empty((0, 8), np.float32), np.empty(0, np.bool_)
+    assert film_timeline._runs(nothing, nothing, mean, named, list(EIGHT), gap=0.1) == []

@@ -141,7 +141,7 @@ def _runs(
     new = np.append(True, (np.diff(top) != 0) | (start[1:] - end[:-1] > gap)) if len(top) else np.empty(0, np.bool_)
     begins = np.flatnonzero(new)
     out = []
-    for low, high in zip(begins, np.append(begins[1:], len(top)), strict=True):
+    for low, high in zip(begins, np.append(begins, len(top))[1:], strict=True):
         if top[low] < 0:
             continue
         length = end[low:high] - start[low:high]
