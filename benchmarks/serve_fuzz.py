@@ -52,7 +52,9 @@ class Server:
         self.state, self.temporary = folder / "state", folder / "tmp"
         for each in (self.state, self.temporary):
             each.mkdir(parents=True, exist_ok=True)
-        environ = os.environ | {"MIEN_STATE": str(self.state), "TMPDIR": str(self.temporary)}
+        # As deploy/ sets it.
+        quiet = {"ORT_DISABLE_TELEMETRY": "1"}
+        environ = os.environ | quiet | {"MIEN_STATE": str(self.state), "TMPDIR": str(self.temporary)}
         command = [sys.executable, "-m", "mien", "serve", "--port", str(self.port), "--purpose", "development"]
         with (folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(command, env=environ, stdout=log, stderr=log)
