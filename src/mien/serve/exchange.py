@@ -69,6 +69,7 @@ class Exchange:
         self._problem: Problem | None = None
         self._waited = self._silent = 0.0
         self._held = 0
+        self._lingers = True
         self._limit, self._limit_name = _limit(scope["path"], limits)
         self._body_ended = not ("transfer-encoding" in self.headers or self.headers.get("content-length", "0") != "0")
 
@@ -104,10 +105,7 @@ class Exchange:
             self._problem = problem
             raise
         if message["type"] != "http.request":
-            self._body_ended = True
             self._problem = Problem(499, "gone", "the client went away")
-        elif not message.get("more_body", False):
-            self._body_ended = True
         return message
 
     async def _in_time(self) -> Message:
@@ -115,14 +113,20 @@ class Exchange:
         try:
             message = await asyncio.wait_for(self._receive(), max(0.01, self.limits.idle_seconds - self._silent))
         except TimeoutError:
+            self._lingers = False
             raise self._too_slow() from None
+        self._body_ended = message["type"] != "http.request" or not message.get("more_body", False)
         # Only waiting for the client counts, not what the application does between.
         passed = time.monotonic() - began
         self._waited += passed
         size = len(message.get("body", b""))
         self._silent = 0.0 if size else self._silent + passed
         self._count(size)
-        if self._waited > self.limits.idle_seconds and self.came < self.limits.least_rate * self._waited:
+        if (
+            not self._body_ended
+            and self._waited > self.limits.idle_seconds
+            and self.came < self.limits.least_rate * self._waited
+        ):
             raise self._too_slow()
         return message
 
@@ -192,7 +196,7 @@ class Exchange:
 
     async def _last(self, message: Message) -> None:
         self.finished = True
-        if self._body_ended or (self.headers.get("expect") and not self.came):
+        if self._body_ended or not self._lingers or (self.headers.get("expect") and not self.came):
             await self._send(message)
             return
         # The server cuts the line after the answer's end; a client that still sends would then never see the answer.
