@@ -18,6 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from ..errors import (
     DecodeError,
@@ -86,6 +87,9 @@ _STATUS: tuple[tuple[type[MienError], int, str], ...] = (
 )
 
 
+_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+
+
 def problem_of(error: MienError) -> Problem:
     """Return the answer to an error of mien."""
     for kind, status, code in _STATUS:
@@ -136,10 +140,20 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
         code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
-        problem = Problem(error.status_code, code, str(error.detail), headers=error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = ", ".join(_allowed(request))
+        problem = Problem(error.status_code, code, str(error.detail), headers=headers)
         return answer(problem, id_of(request))
 
     @app.exception_handler(Exception)
     async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
         _log.error("request %s: %s", id_of(request), type(error).__name__, exc_info=error)
         return answer(Problem(500, "failed", "the service could not do this"), id_of(request))
+
+
+def _allowed(request: Request) -> list[str]:
+    """Return the methods that an address has; Starlette names those of the first route that fits it only."""
+    scopes = ({**request.scope, "method": method} for method in _METHODS)
+    routes = request.app.router.routes
+    return [s["method"] for s in scopes if any(r.matches(dict(s))[0] is Match.FULL for r in routes)]
