@@ -25,6 +25,9 @@ __all__ = ["router"]
 
 router = APIRouter()
 
+_NONE = dict.fromkeys(("waiting", "running", "done", "failed", "cancelled"), 0)
+"""Films by state where there are none: a measure that is there from the first day on."""
+
 
 class Health(BaseModel):
     """The process answers."""
@@ -144,7 +147,7 @@ def metrics(request: Request, caller: Annotated[Caller, Depends(needs(Role.ADMIN
     held = service(request)
     load = held.engine.load()
     held.measures.pulse(waiting=load.waiting, running=load.running, streams=load.streams)
-    films = held.jobs.counts() if held.jobs.open else {}
+    films = _NONE | dict(held.jobs.counts() if held.jobs.open else {})
     text = held.measures.text(jobs=films, info=[("model", Path(held.settings.analysis.model).name)])
     return Response(text, media_type=None, headers={"content-type": CONTENT_TYPE})
 
