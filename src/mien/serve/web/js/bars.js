@@ -53,7 +53,7 @@ export class Bars {
       fill.style.setProperty("width", `${known ? 100 * p : 0}%`);
       const text = known ? number(p) : "–";
       if (value.textContent !== text) value.textContent = text;
-      line.classList.toggle("top", name === top);
+      line.classList.toggle("best", name === top);
     }
     return this;
   }

@@ -7,12 +7,12 @@ import { number, t } from "./text.js";
 
 const share = (value) => `${100 * value}%`;
 
-function place(node, box, width, height) {
-  const x1 = Math.max(0, box.x1), y1 = Math.max(0, box.y1);
+function place(node, [left, top, right, bottom], width, height) {
+  const x1 = Math.max(0, left), y1 = Math.max(0, top);
   node.style.setProperty("left", share(x1 / width));
   node.style.setProperty("top", share(y1 / height));
-  node.style.setProperty("width", share((Math.min(width, box.x2) - x1) / width));
-  node.style.setProperty("height", share((Math.min(height, box.y2) - y1) / height));
+  node.style.setProperty("width", share((Math.min(width, right) - x1) / width));
+  node.style.setProperty("height", share((Math.min(height, bottom) - y1) / height));
   node.classList.toggle("high", y1 / height < 0.09);
 }
 
@@ -35,11 +35,11 @@ export function boxes(picture, labels, onSelect) {
 }
 
 /** A small square picture of a face, cut from what is shown. */
-export function thumbnail(image, picture, box, side = 48) {
+export function thumbnail(image, picture, [x1, y1, x2, y2], side = 48) {
   const canvas = el("canvas", { width: side * 2, height: side * 2, "aria-hidden": "true", class: "thumb" });
   const sx = image.naturalWidth / picture.width, sy = image.naturalHeight / picture.height;
-  const reach = 0.62 * Math.max(box.x2 - box.x1, box.y2 - box.y1);
-  const x = (box.x1 + box.x2) / 2 - reach, y = (box.y1 + box.y2) / 2 - reach;
+  const reach = 0.62 * Math.max(x2 - x1, y2 - y1);
+  const x = (x1 + x2) / 2 - reach, y = (y1 + y2) / 2 - reach;
   canvas.getContext("2d").drawImage(image, x * sx, y * sy, 2 * reach * sx, 2 * reach * sy, 0, 0, side * 2, side * 2);
   return canvas;
 }

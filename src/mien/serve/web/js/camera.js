@@ -8,6 +8,7 @@ import { Stream } from "./stream.js";
 import { counted, milliseconds, number, t } from "./text.js";
 
 const WIDTH = 640;
+const LEAST_GAP = 1000 / 31;
 const WORDS_EVERY = 200;
 const SAID_EVERY = 5_000;
 const MOST_PANELS = 4;
@@ -29,6 +30,7 @@ class Live {
     this.video.srcObject = media;
     this.stream = stream(this);
     this.tick = this.tick.bind(this);
+    this.fresh();
     this.loop = requestAnimationFrame(this.tick);
   }
 
@@ -44,9 +46,17 @@ class Live {
     }
   }
 
+  // A frame is sent once; browsers that do not tell of new frames are trusted to have one.
+  fresh() {
+    this.isNew = true;
+    this.video.requestVideoFrameCallback?.(() => { if (this.video.srcObject === this.media) this.fresh(); });
+  }
+
   send() {
-    if (this.busy || !this.stream.free || this.video.currentTime === this.last) return;
-    this.last = this.video.currentTime;
+    const now = performance.now();
+    if (this.busy || !this.isNew || now - (this.sentAt ?? 0) < LEAST_GAP || !this.stream.free) return;
+    this.isNew = !this.video.requestVideoFrameCallback;
+    this.sentAt = now;
     const { videoWidth, videoHeight } = this.video;
     const scale = Math.min(1, WIDTH / videoWidth);
     this.shot.width = Math.round(videoWidth * scale);
@@ -69,9 +79,8 @@ class Live {
   // Boxes glide to where a face was last seen, so that they do not jump from answer to answer.
   glide(face, i) {
     const key = face.track ?? `n${i}`;
-    const aim = [face.box.x1, face.box.y1, face.box.x2, face.box.y2];
     const held = this.eased.get(key);
-    const at = held && !reduced() ? held.map((one, k) => one + 0.35 * (aim[k] - one)) : aim;
+    const at = held && !reduced() ? held.map((one, k) => one + 0.35 * (face.box[k] - one)) : face.box;
     return [key, at];
   }
 

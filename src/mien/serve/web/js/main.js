@@ -16,6 +16,7 @@ const VIEWS = { pictures: {}, film: films, camera, stored, setup };
 const SETS = ["eight", "seven", "six", "five", "three"];
 let place = null;
 let models = null;
+let version = null;
 
 /** Show the view that the address names; #film/<id> is the result of one film. */
 function route({ first = false } = {}) {
@@ -70,17 +71,29 @@ function options() {
   $("film-every").value = held;
 }
 
+const value = (one) => `${number(one.value, 3)} (${number(one.low, 3)}–${number(one.high, 3)})`;
+
+/** The score that says most of what the page shows: of the head that it shows, without twins in the data. */
 function score(model) {
-  const one = model.scores?.[0];
-  if (!one) return model.name;
-  return t("foot.score", { name: model.name, metric: one.metric, value: number(one.value, 3), low: number(one.low, 3), high: number(one.high, 3), data: one.data });
+  const own = model.scores.filter((one) => one.metric.includes(`${model.heads[0]?.name} head`));
+  const one = own.find((each) => each.split.includes("de-duplicated")) ?? own[0] ?? model.scores[0];
+  return one ? `${model.name} ${value(one)}` : model.name;
+}
+
+function scores(model) {
+  return model.scores.map((one) => el("tr", {}, el("td", {}, model.name), el("td", { lang: "en" }, one.metric), el("td", { lang: "en" }, `${one.data}, ${one.split}`),
+    el("td", {}, number(one.n, 0)), el("td", {}, value(one))));
 }
 
 function foot() {
   for (const link of document.querySelectorAll(".notice-link")) link.href = `notice?lang=${current()}`;
-  const listed = Array.isArray(models) ? models : models?.models ?? [];
-  $("foot-models").textContent = listed.length ? t("foot.models", { names: list(listed.map(score)) }) : "";
-  $("foot-version").textContent = models?.version ? t("foot.version", { version: models.version }) : "";
+  const listed = (models?.models ?? []).filter((one) => one.in_use);
+  $("foot-models").hidden = !listed.length;
+  $("foot-models-names").textContent = t("foot.models", { names: list(listed.map(score)) });
+  $("foot-models-scores").replaceChildren(el("table", {}, el("caption", {}, t("foot.scores")),
+    el("thead", {}, el("tr", {}, ["model", "metric", "data", "n", "value"].map((key) => el("th", { scope: "col" }, t(`foot.${key}`))))),
+    el("tbody", {}, listed.map(scores))));
+  $("foot-version").textContent = version ? t("foot.version", { version }) : "";
 }
 
 function purpose(policy) {
@@ -115,7 +128,9 @@ async function begin() {
   addEventListener("hashchange", () => route());
   route({ first: true });
   document.documentElement.dataset.ready = "";
-  models = await get("v1/models").catch(() => null);
+  [models, version] = await Promise.all([
+    get("v1/models").catch(() => null), get("v1/openapi.json").then((one) => one.info.version, () => null),
+  ]);
   foot();
 }
 

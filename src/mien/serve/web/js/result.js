@@ -20,14 +20,16 @@ export function close() {
 }
 
 const named = (job, name) => job.results?.find((one) => one.name === name);
+// From the root of the service, which need not be that of the host.
+const address = (one) => one.url.replace(/^\//, "");
 
 /** Fetch a result as a file. Without tokens the browser does it, so that a large film never lies in its memory. */
 async function fetchFile(job, one, button) {
   const name = `${stem(job.name)}-${one.name}`;
-  if (!token()) return el("a", { href: one.url, download: name }).click();
+  if (!token()) return el("a", { href: address(one), download: name }).click();
   button.disabled = true;
   try {
-    save(await (await call(one.url)).blob(), name);
+    save(await (await call(address(one))).blob(), name);
   } finally {
     button.disabled = false;
   }
@@ -38,8 +40,8 @@ async function fetchFile(job, one, button) {
 async function playable(job) {
   const one = named(job, "annotated.mp4");
   if (!one) return null;
-  if (!token()) return one.url;
-  url = URL.createObjectURL(await (await call(one.url)).blob());
+  if (!token()) return address(one);
+  url = URL.createObjectURL(await (await call(address(one))).blob());
   return url;
 }
 
@@ -92,7 +94,7 @@ function readout(timeline, node) {
 async function pieces(job) {
   if (held.id === job.id) return held;
   const one = named(job, "timeline.json");
-  const timeline = one ? await get(one.url) : null;
+  const timeline = one ? await get(address(one)) : null;
   return { id: job.id, timeline, film: await playable(job) };
 }
 
@@ -140,8 +142,7 @@ function whole(job, { timeline, film }, remove) {
   follow(video, lanes);
   const result = [
     el("p", { class: "soft" }, facts),
-    el("div", { class: "split film" }, video ? el("div", { class: "holder" }, video) : null, beside),
-    lanes.node, ...end,
+    el("div", { class: "watch" }, video, beside, lanes.node), ...end,
   ];
   lanes.go(lanes.first(), { seek: true });
   return result;

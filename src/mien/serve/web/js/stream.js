@@ -4,12 +4,12 @@ import { Problem, token } from "./api.js";
 
 const IN_FLIGHT = 2;
 const SILENCE = 8_000;
-const AGAIN = new Set([1001, 1005, 1006, 1011, 1012, 1013]);
+const AGAIN = new Set([1000, 1001, 1005, 1006, 1011, 1012, 1013, 4000]);
 
 export class Stream {
   /** `hear` gets ready(labels, colours), faces(answer, milliseconds on the way), lost(seconds until it is tried again), over(problem). */
   constructor(hear) {
-    Object.assign(this, { hear, tries: 0, timer: null, socket: null, ended: false });
+    Object.assign(this, { hear, tries: 0, timer: null, socket: null, ended: false, asleep: false });
     this.open();
   }
 
@@ -34,13 +34,16 @@ export class Stream {
       this.hear.faces(message, since === undefined ? null : this.heard - since);
     } else if (message.type === "error") {
       this.refused = new Problem(0, message.error);
-      this.sent.delete(this.sent.keys().next().value);
+      this.sent.delete(message.frame);
     }
   }
 
   closed(event) {
     this.ready = false;
     if (this.ended) return;
+    // A page that was hidden sends nothing; it connects anew with its next frame.
+    this.asleep = event.reason === "idle";
+    if (this.asleep) return;
     if (!AGAIN.has(event.code)) {
       this.ended = true;
       this.hear.over(this.refused ?? new Problem(event.code === 1008 ? 401 : 0, { code: event.reason }));
@@ -54,6 +57,10 @@ export class Stream {
 
   /** Whether a frame may be sent now. */
   get free() {
+    if (this.asleep) {
+      this.asleep = false;
+      this.open();
+    }
     if (!this.ready || this.socket.readyState !== WebSocket.OPEN) return false;
     if (this.sent.size < IN_FLIGHT) return true;
     // An answer that never comes must not stop the camera for good.
