@@ -204,7 +204,7 @@ def test_an_allowed_purpose_in_the_settings_holds(tmp_path: Path, name: str) -> 
 
 
 def test_another_purpose_in_the_settings_needs_its_note(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match=r"at least 4 words.*MIEN_PURPOSE_NOTE"):
+    with pytest.raises(OptionError, match=r"MIEN_PURPOSE_NOTE: .*at least 4 words"):
         policy(tmp_path, purpose="other")
     with pytest.raises(OptionError, match="prohibited in the European Union"):
         policy(tmp_path, {"MIEN_PURPOSE_NOTE": "mood of the staff in our shop"}, purpose="other")
@@ -636,3 +636,25 @@ def test_the_service_leaves_nothing_else_in_its_state(tmp_path: Path) -> None:
         http.get("/notice")
     names = {p.relative_to(state).as_posix() for p in state.rglob("*")}
     assert {n for n in names if not n.startswith("jobs.sqlite")} == {"films", "policy.json"}
+
+
+def test_the_log_holds_what_the_page_says_it_does(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", logger="mien.serve")
+    with client(tmp_path, purpose=None) as http:
+        http.post("/v1/policy", json={"purpose": "other", "note": "my grandmother and her lamp"})
+        for content in (face(), b"not a picture", b""):
+            http.post("/v1/analyze", files={"file": ("grandmother.png", content, "image/png")})
+        http.get("/v1/grandmother?name=grandmother")
+    assert "/v1/analyze" in caplog.text
+    for secret in ("grandmother", "testclient", str(tmp_path), "happy"):
+        assert secret not in caplog.text
+
+
+def test_the_documentation_lists_every_purpose_where_it_belongs() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "policy.md").read_text("utf-8")
+    allowed = page.split("## What is allowed")[1].split("## What is refused")[0]
+    refused = page.split("## What is refused")[1].split("**Work and school.**")[0]
+    assert re.findall(r"^\| `(\w+)`", allowed, re.MULTILINE) == ALLOWED
+    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| (?:the|our) (law|choice):", refused, re.MULTILINE))
+    assert rows == {p.name: p.ground for p in PURPOSES.values() if not p.allowed}
+    assert f"at most {NOTE_CHARACTERS} characters" in page

@@ -144,8 +144,8 @@ def _fixed(purpose: str, environ: Mapping[str, str]) -> Declaration:
     try:
         note = _usable(purpose, _variable(environ, "MIEN_PURPOSE_NOTE"))
     except Problem as error:
-        where = " in MIEN_PURPOSE_NOTE" if error.code.startswith("note") else ""
-        msg = f"purpose {purpose!r}: {error}{f'; {error.hint}{where}' if error.hint else where}"
+        where = "MIEN_PURPOSE_NOTE: " if error.code.startswith("note") else ""
+        msg = f"purpose {purpose!r}: {where}{error}{f' {error.hint}' if error.hint else ''}"
         raise OptionError(msg) from error
     return Declaration(purpose=purpose, note=note, time=_now(), by="settings", notice_version=version())
 
@@ -155,7 +155,7 @@ def _usable(name: str, note: str, language: Language = "en") -> str:
     purpose = PURPOSES.get(name)
     if purpose is None:
         known = ", ".join(p.name for p in PURPOSES.values() if p.allowed)
-        raise Problem(422, "unknown_purpose", "there is no such purpose", f"one of {known}")
+        raise Problem(422, "unknown_purpose", "there is no such purpose.", f"It is one of {known}.")
     if not purpose.allowed:
         raise _refused(name, language)
     try:
@@ -163,7 +163,7 @@ def _usable(name: str, note: str, language: Language = "en") -> str:
     except ValueError as error:
         raise Problem(422, "note", str(error)) from error
     if name == "other" and not note_long_enough(text):
-        raise Problem(422, "note", "the note says too little", f"say in at least {NOTE_WORDS} words what it is for")
+        raise Problem(422, "note", texts_in(language)["refused.short"].format(count=NOTE_WORDS))
     if named := field_named_by(text, purpose.may_name):
         raise _refused(named[0], language, named[1])
     return text
@@ -177,7 +177,7 @@ def _refused(name: str, language: Language, word: str | None = None) -> Problem:
         code, before = "note_refused", texts["refused.note"].format(word=word, purpose=texts[f"purpose.{name}"]) + " "
     reason = f"{before}{texts[f'purpose.{name}.reason']} ({'; '.join(PURPOSES[name].law)})"
     allowed = ", ".join(p.name for p in PURPOSES.values() if p.allowed)
-    return Problem(403, code, reason, f"allowed are {allowed}; docs/policy.md says what each means")
+    return Problem(403, code, reason, texts["refused.hint"].format(purposes=allowed))
 
 
 def _unwritten(error: OSError) -> Problem:
