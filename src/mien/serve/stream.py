@@ -80,6 +80,7 @@ class _Stream:
     held: Service
     camera: Camera
     waiting: _Frame | None = None
+    reading: asyncio.Task[dict[str, Any]] | None = None
     came: asyncio.Event = field(default_factory=asyncio.Event)
     sending: asyncio.Lock = field(default_factory=asyncio.Lock)
     frames: int = 0
@@ -101,7 +102,7 @@ class _Stream:
         except (WebSocketDisconnect, _GoneError):
             pass
         finally:
-            await ended(*tasks)
+            await ended(*tasks, *([self.reading] if self.reading else []))
 
     async def receive(self) -> None:
         """Take messages as fast as they come; a frame that nobody began to read gives way to the next."""
@@ -134,7 +135,9 @@ class _Stream:
             self.dropped += 1
             self.held.measures.frame(dropped=1)
         self.waiting = _Frame(number, data, asyncio.get_running_loop().time())
-        self.came.set()
+        if self.reading is None:
+            self.begin()
+            self.came.set()
 
     async def change(self, text: str) -> None:
         """Take other options for the frames that are read from now on."""
@@ -146,13 +149,22 @@ class _Stream:
         await self.send(_ready(self.camera.analyzer))
 
     async def work(self) -> None:
-        """Read the frame that waits, whenever there is one."""
+        """Send the answers; the next frame is begun before the answer to the one before is sent.
+
+        Otherwise a client that sends a frame on every answer would now and then push out the one that waits.
+        """
         while True:
             await self.came.wait()
             self.came.clear()
-            frame, self.waiting = self.waiting, None
-            if frame is not None:
-                await self.send(await self.answer(frame))
+            while self.reading is not None:
+                answer = await self.reading
+                self.begin()
+                await self.send(answer)
+
+    def begin(self) -> None:
+        """Begin to read the frame that waits, if one does."""
+        frame, self.waiting = self.waiting, None
+        self.reading = None if frame is None else asyncio.create_task(self.answer(frame))
 
     async def answer(self, frame: _Frame) -> dict[str, Any]:
         """Read a frame; a bad one does not end the stream."""
