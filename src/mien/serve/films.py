@@ -287,6 +287,21 @@ async def delete(request: Request, caller: _User, id: _Id) -> Response:  # noqa:
 # Watching
 
 _watchers = 0
+_EVENT: Mapping[str, Any] = MappingProxyType(
+    {
+        "description": "One event; its data is a `Job`.",
+        "type": "object",
+        "required": ["event", "data"],
+        "properties": {
+            "event": {"enum": ["progress", "end"]},
+            "data": {
+                "type": "string",
+                "contentMediaType": "application/json",
+                "contentSchema": {"$ref": "#/components/schemas/Job"},
+            },
+        },
+    }
+)
 
 
 @router.get(
@@ -299,7 +314,7 @@ _watchers = 0
         200: {
             "description": "Server-sent events: `progress` whenever something changes, then one `end`; the data of "
             "each is the job as JSON. Lines that begin with a colon only keep the connection open.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"schema": dict(_EVENT)}},
         }
     },
 )
