@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from fakes import scene
 from mutations import CHANGES, case, film_seeds, parts, picture_seeds
+from numpy.typing import NDArray
 from serving import client
 
 from mien.errors import MienError
@@ -82,3 +85,20 @@ def test_a_track_that_was_never_read_has_no_stretches() -> None:
     nothing = np.empty(0)
     mean, named = np.empty((0, 8), np.float32), np.empty(0, np.bool_)
     assert film_timeline._runs(nothing, nothing, mean, named, list(EIGHT), gap=0.1) == []
+
+
+@pytest.mark.parametrize(("dtype", "most"), [(np.uint8, 2.4), (np.uint16, 2.2)])
+def test_a_large_clear_picture_takes_little_more_than_its_pixels(dtype: type, most: float) -> None:
+    full = np.iinfo(dtype).max
+    ramp: NDArray[np.unsignedinteger] = np.linspace(0, full, 1200).astype(dtype)
+    clear = np.stack(np.broadcast_arrays(ramp, ramp[:, None], full - ramp, ramp[::-1, None]), -1)
+    data = cv2.imencode(".png", clear)[1].tobytes()
+    tracemalloc.start()
+    try:
+        picture = read_picture(data)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < most * clear.nbytes + len(data)
+    colour, alpha = clear[..., 2::-1] / full, clear[..., 3:] / full
+    assert np.abs(picture - 255 * (colour * alpha + 1 - alpha)).max() < 1.6

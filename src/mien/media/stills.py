@@ -36,6 +36,8 @@ DEFAULT_MAX_PIXELS = 64_000_000
 """Width times height above which a picture or a film's frame is refused; 64 MP take 192 MB as RGB."""
 
 _HEAD = 4096
+_BAND = 1 << 16
+"""Pixels that are laid over white at once."""
 _BASE64 = re.compile(r"[A-Za-z0-9+/_\-\s]+={0,2}\s*")
 _ORIENTATION = 0x112
 
@@ -252,10 +254,20 @@ def _with_alpha(data: bytes, header: _Header) -> Picture:
     if array.ndim == 2 or array.shape[2] != 4:  # one transparent grey, or a GIF without a transparent colour
         return _opaque(data)
     premultiplied = header.premultiplied and array.dtype == np.uint8
-    picture = _over_white(_eight_bit(array[..., [2, 1, 0, 3]]), premultiplied=premultiplied)
+    picture = _flattened(array, premultiplied=premultiplied)
     # Unchanged pixels come unturned, but those of a TIFF, whose own reader turns them.
     blob = next((bytes(b) for k, b in zip(kinds, blobs, strict=True) if k == cv2.IMAGE_METADATA_EXIF), b"")
     return picture if header.turned else _turned(picture, _orientation(blob))
+
+
+def _flattened(bgra: NDArray[Any], *, premultiplied: bool) -> Picture:
+    """Lay (H, W, 4) over white, few rows at a time: the numbers between take several times the memory of the pixels."""
+    out = np.empty((*bgra.shape[:2], 3), np.uint8)
+    rows = max(1, _BAND // bgra.shape[1])
+    for top in range(0, len(bgra), rows):
+        band = _eight_bit(bgra[top : top + rows])
+        out[top : top + rows] = _over_white(band[..., [2, 1, 0, 3]], premultiplied=premultiplied)
+    return out
 
 
 def _whole(array: Any) -> NDArray[Any]:
