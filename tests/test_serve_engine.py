@@ -211,6 +211,18 @@ def test_label_sets_share_the_models_and_each_gets_its_own_scores(tmp_path: Path
     assert (len(eight), len(three), len(seven)) == (8, 3, 7)
 
 
+def test_an_analyzer_with_other_settings_has_the_same_models_or_none() -> None:
+    find, read = BlueDetector(), RedReader()
+    first = Analyzer(Settings(threads=1), find=find, read=read, batch=3)
+    other = first.with_settings(labels="six", min_score=0.9, best_only=True)
+    assert (other.batch, len(other.labels), other.settings.threads) == (3, 6, 1)
+    assert other.picture(read_picture(face())).reason_words == ["low_score"]
+    assert (find.calls, read.batches) == (1, [1])
+    for change in ({"detector": "haar"}, {"model": "other"}, {"min_face": 40}, {"width": 640}, {"threads": 2}):
+        with pytest.raises(OptionError, match=next(iter(change))):
+            first.with_settings(**change)
+
+
 def test_past_the_limit_of_waiting_pictures_the_answer_is_busy_and_when_to_come_again(tmp_path: Path) -> None:
     gate = Gate()
     engine = engine_of(tmp_path, gate, waiting=2)
@@ -249,6 +261,25 @@ def test_bytes_that_wait_are_bounded_too(tmp_path: Path) -> None:
             await engine.read([order(engine)])
         gate.open.set()
         await asyncio.gather(*asked)
+
+    run(engine, work)
+
+
+def test_what_could_not_be_read_in_time_is_not_taken_in(tmp_path: Path) -> None:
+    gate = Gate()
+    engine = engine_of(tmp_path, gate, seconds=20)
+
+    async def work() -> None:
+        asked = [asyncio.ensure_future(engine.read([order(engine)])) for _ in range(2)]
+        await until(lambda: engine.load().running == 1)
+        engine._each = 11.0
+        with pytest.raises(Problem, match="more than are read within 20 s") as busy:
+            await engine.read([order(engine)])
+        assert busy.value.headers == {"Retry-After": "22"}
+        gate.open.set()
+        await asyncio.gather(*asked)
+        engine._each = 100.0  # the first one is always tried, or nobody would ever learn that it goes faster now
+        await engine.read([order(engine)])
 
     run(engine, work)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,8 +10,8 @@ from typing import Any
 import pytest
 from fakes import BlueDetector, RedReader
 from fastapi.testclient import TestClient
-from serving import client, face, plain, settings
-from starlette.websockets import WebSocketDisconnect
+from serving import client, face, fake_analyzer, plain, settings
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from mien.models.base import Boxes
 from mien.pipeline.analyzer import Analyzer, Settings
@@ -18,6 +19,7 @@ from mien.serve.app import create_app
 from mien.serve.engine import Load
 from mien.serve.picture import SEARCH_EVERY
 from mien.serve.shapes import StreamFaces, StreamReady
+from mien.serve.stream import _Stream
 
 STREAM = "ws://127.0.0.1:8000/v1/stream"
 
@@ -245,6 +247,40 @@ def test_a_frame_that_takes_too_long_is_told_and_the_next_one_is_read(tmp_path: 
         until(lambda: load(web).running == 0)
         camera.send_bytes(face())
         assert camera.receive_json()["frame"] == 1
+
+
+class Deaf(WebSocket):
+    """A client that sends frames and reads nothing."""
+
+    sent = 0
+
+    async def receive(self) -> Any:
+        await asyncio.sleep(0.001)
+        return {"type": "websocket.receive", "bytes": face()}
+
+    async def send_text(self, data: str) -> None:
+        self.sent += 1
+        if self.sent > 1:
+            await asyncio.Event().wait()
+
+
+def test_a_client_that_does_not_listen_is_let_go(tmp_path: Path) -> None:
+    app = create_app(settings(tmp_path, limits={"idle_seconds": 0.2}), analyzer=fake_analyzer(), run=False)
+    held = app.state.service
+
+    async def work() -> tuple[int, float]:
+        await held.engine.start()
+        begin = time.monotonic()
+        with held.engine.stream() as camera:
+            deaf = Deaf({"type": "websocket", "app": app, "headers": []}, None, None)  # type: ignore[arg-type]  # neither is called
+            stream = _Stream(deaf, held, camera)
+            await asyncio.wait_for(stream.run(), 20)
+        await held.engine.close()
+        return stream.frames - stream.dropped, time.monotonic() - begin
+
+    taken, seconds = asyncio.run(work())
+    assert taken <= 4
+    assert seconds < 10
 
 
 @pytest.mark.shared

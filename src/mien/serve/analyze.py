@@ -46,7 +46,7 @@ Answer = Found | Problem
     summary="Read the faces of pictures",
     dependencies=[Depends(declared)],
     response_model=Analysis,
-    responses=responses(400, 401, 403, 408, 413, 415, 422, 429, 500, 503, 504)
+    responses=responses(400, 401, 403, 408, 413, 415, 421, 422, 429, 431, 500, 503, 504)
     | {
         200: {
             "description": "The faces of each picture, or the table or picture that `format` asks for.",

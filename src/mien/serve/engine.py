@@ -306,11 +306,14 @@ class Engine:
         if count > limits.waiting:
             msg = f"{count} pictures in one request, {limits.waiting} may wait at once"
             return Problem(413, "too_many_pictures", msg, "send fewer pictures in one request")
-        if self._pictures + count <= limits.waiting + idle and self._bytes + size <= most_bytes:
+        late = bool(self._turns) and self._drain() > limits.seconds
+        if self._pictures + count <= limits.waiting + idle and self._bytes + size <= most_bytes and not late:
             return None
         seconds = min(_LONGEST_RETRY, max(1, math.ceil(self._drain())))
         msg = f"{self._pictures} pictures wait already, the limit is {limits.waiting}"
-        if self._pictures + count <= limits.waiting:
+        if late:
+            msg = f"{self._pictures} pictures wait already, more than are read within {limits.seconds:g} s"
+        elif self._pictures + count <= limits.waiting + idle:
             msg = f"{self._bytes} bytes of pictures wait already, the limit is {most_bytes}"
         return Problem(429, "busy", msg, f"try again in {seconds} s", headers={"Retry-After": str(seconds)})
 
