@@ -74,10 +74,12 @@ def run(
     examples: int,
     seconds: int | None = None,
     phases: str = "examples,coverage,fuzzing,stateful",
+    workers: int = 1,
 ) -> Tally:
     """Let schemathesis ask a service, as an administrator, and count.
 
     ``examples`` are cases an operation and kind of data; with ``seconds``, the phases are repeated until they are over.
+    Several workers ask at once, so that one that listens to the events of a job does not stop the others.
     """
     report = folder / f"schema-{seed}.ndjson"
     command = [
@@ -85,7 +87,17 @@ def run(
         *("run", f"{address}/v1/openapi.json", "--mode", "all", "--phases", phases, "--checks", "all"),
         *("--exclude-checks", ",".join(sorted(LEFT_OUT)), "--header", f"Authorization: Bearer {token}"),
         *("--max-examples", str(examples), "--seed", str(seed), "--continue-on-failure", "--no-shrink"),
-        *("--request-timeout", "60", "--suppress-health-check", "all", "--warnings", "off", "--no-color"),
+        *(
+            "--workers",
+            str(workers),
+            "--request-timeout",
+            "60",
+            "--suppress-health-check",
+            "all",
+            "--warnings",
+            "off",
+            "--no-color",
+        ),
         *("--report", "ndjson", "--report-ndjson-path", str(report)),
         *(("--max-time", str(seconds)) if seconds else ()),
     ]
