@@ -58,7 +58,7 @@ class Server:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        wait(self._up, 60)
+        wait(self._up, 180)
         self.start = perf_counter() - begun
 
     def _up(self) -> bool:
@@ -146,7 +146,7 @@ def undisturbed(state: Path, films: list[bytes], jobs: int) -> tuple[list[dict[s
     with served(state, jobs) as server:
         begun = perf_counter()
         sent = [server.ask("POST", "/v1/films", film)["id"] for film in films]
-        wait(lambda: all_ended(state), 1200)
+        wait(lambda: all_ended(state), 1800)
         seconds = perf_counter() - begun
         return [results(server, job) for job in sent], seconds
 
@@ -189,7 +189,7 @@ def killed(
         # So that there is always work: films are sent again when too few are left.
         if not sent or sum(s not in ENDED for s, _ in states(state).values()) < args.jobs:
             sent += [server.ask("POST", "/v1/films", film)["id"] for film in films]
-        wait(lambda: any(s == "running" for s, _ in states(state).values()), 60)
+        wait(lambda: any(s == "running" for s, _ in states(state).values()), 180)
         moment = rng.uniform(0, 0.6 * seconds)
         sleep(moment)
         before = Counter(s for s, _ in states(state).values())
@@ -208,7 +208,7 @@ def killed(
             flush=True,
         )
     with served(state, args.jobs) as server:
-        wait(lambda: all_ended(state), 1200)
+        wait(lambda: all_ended(state), 1800)
         told(state, server, sent, expected)
 
 

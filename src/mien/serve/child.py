@@ -76,8 +76,7 @@ def main() -> int:
     _confine(task["bounds"])
     folder = Path(task["folder"])
     held = hold(folder, seconds=_WAITING)
-    if held is None:
-        voice.say(failed="failed", message="the film is gone, or another process works on it")
+    if held is None:  # no fault of the film: it is tried again
         return 1
     try:
         _work(task, folder, voice)

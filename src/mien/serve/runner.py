@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from .attempt import CHILD, Ending, attempt
 from .film_work import NAMES
 from .folders import FILM, INDEX, RESULTS, Hold, hold, removed, size_of
@@ -90,7 +88,7 @@ class Runner:
             try:
                 if self._first():
                     self._turn()
-            except (SQLAlchemyError, OSError):  # a full disk may have room again
+            except Exception:  # noqa: BLE001  # a full disk may have room again; without this thread nothing is done
                 _log.exception("the queue of films cannot be worked on")
             self._wake.wait(_PAUSE)
             self._wake.clear()
