@@ -4,8 +4,6 @@ import base64
 import io
 import json
 import socket
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from fakes import BlueDetector, RedReader
 from fastapi.testclient import TestClient
+from gate import Gate, until
 from serving import client, face, fake_analyzer, plain, settings
 
 from mien.media.stills import read_picture
@@ -263,21 +262,6 @@ def test_a_busy_service_says_so_before_it_reads_the_body(tmp_path: Path) -> None
 # Over a real socket
 
 
-class Gate(BlueDetector):
-    """A detector that goes on only when it is let, after the pictures of the start."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open, self.entered = threading.Event(), threading.Semaphore(0)
-
-    def __call__(self, picture: Any, /) -> Boxes:
-        boxes = super().__call__(picture)
-        if self.calls > 2:
-            self.entered.release()
-            assert self.open.wait(30)
-        return boxes
-
-
 def request_of(address: str, body: bytes) -> socket.socket:
     parts = urlsplit(address)
     assert parts.hostname is not None
@@ -307,9 +291,7 @@ def test_a_client_that_goes_away_takes_its_pictures_out_of_the_queue(
     slow = Analyzer(Settings(threads=1, read_all=True), find=gate, read=RedReader())
 
     def wait_for(waiting: int, running: int) -> None:
-        end = time.monotonic() + 20
-        while (engines[0].load().waiting, engines[0].load().running) != (waiting, running):
-            assert time.monotonic() < end, engines[0].load()
+        until(lambda: (engines[0].load().waiting, engines[0].load().running) == (waiting, running))
 
     with running(settings(tmp_path, port=0, threads=1), analyzer=slow, run=False) as address:
         first = request_of(address, face())

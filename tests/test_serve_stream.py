@@ -1,19 +1,18 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fakes import BlueDetector, RedReader
 from fastapi.testclient import TestClient
+from gate import Gate, until
 from serving import client, face, fake_analyzer, plain, settings
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from mien.models.base import Boxes
 from mien.pipeline.analyzer import Analyzer, Settings
 from mien.serve.app import create_app
 from mien.serve.engine import Load
@@ -33,12 +32,6 @@ def web(tmp_path: Path) -> Iterator[TestClient]:
 def load(web: TestClient) -> Load:
     held: Load = web.app.state.service.engine.load()  # type: ignore[attr-defined]  # it is a FastAPI application
     return held
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end, "the condition did not come true"
 
 
 def ending(camera: Any) -> tuple[int, str, str]:
@@ -146,19 +139,6 @@ def test_wrong_options_are_told_and_change_nothing(web: TestClient, text: str, c
         assert (said["type"], said["error"]["code"]) == ("error", code)
         camera.send_bytes(face())
         assert len(camera.receive_json()["faces"][0]["scores"]) == 8
-
-
-class Gate(BlueDetector):
-    def __init__(self) -> None:
-        super().__init__()
-        self.open, self.entered = threading.Event(), threading.Semaphore(0)
-
-    def __call__(self, picture: Any, /) -> Boxes:
-        boxes = super().__call__(picture)
-        if self.calls > 2:
-            self.entered.release()
-            assert self.open.wait(30)
-        return boxes
 
 
 def gated(tmp_path: Path, gate: Gate, **changes: Any) -> TestClient:
