@@ -27,6 +27,9 @@ _MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "b
 _RANGES = {1: "limited", 2: "full"}
 _CURVES = {16: "pq", 18: "hlg"}
 
+# Names and remarks in a film are often in no UTF-8, and nothing here reads them. PyAV 19 takes them as they are.
+_REMARKS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+
 
 def name_of(source: str | os.PathLike[str] | IO[bytes]) -> str:
     """Return what a film is called in messages."""
@@ -58,8 +61,7 @@ def open_container(
     head = b"" if address else _look(source, name)
     try:
         place = os.fspath(source) if isinstance(source, str | os.PathLike) else source
-        # Names and remarks in a film are often in no UTF-8; nothing here reads them.
-        container = av.open(place, "r", timeout=timeout, options=options, metadata_errors="replace")
+        container = av.open(place, "r", timeout=timeout, options=options, **_REMARKS)
     except av.FFmpegError as error:
         if address and not isinstance(error, av.InvalidDataError):
             msg = f"{name}: cannot be opened ({error.strerror}); check the address and that the camera or server runs"
