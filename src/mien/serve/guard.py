@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from . import problem as problems
+from .armour import arm
 from .exchange import Exchange, Memory
 from .origin import Names, check_origin
 from .problem import Problem
@@ -141,7 +142,7 @@ class Guard:
         except Problem as problem:
             status = problem.status
             _count_refusal(scope, problem)
-            await _deny(scope, send, problem, request_id)
+            await self._deny(scope, send, problem, request_id)
         except (WebSocketDisconnect, ClientDisconnect):
             pass
         except Exception as error:  # noqa: BLE001  # as above
@@ -152,6 +153,17 @@ class Guard:
             seconds = time.monotonic() - began
             _count(scope, status, seconds)
             _write(scope, status, seconds, "")
+
+    async def _deny(self, scope: Scope, send: Send, problem: Problem, request_id: str) -> None:
+        if "websocket.http.response" not in scope.get("extensions", {}):
+            await send({"type": "websocket.close", "code": _VIOLATION})
+            return
+        answer = problems.answer(problem, request_id)
+        answer.headers["x-request-id"] = request_id
+        secure = scope["scheme"] == "wss" and self.settings.tls != "self-signed"
+        arm(answer.headers, path=scope["path"], place=None, secure=secure)
+        await send({"type": "websocket.http.response.start", "status": problem.status, "headers": answer.raw_headers})
+        await send({"type": "websocket.http.response.body", "body": answer.body})
 
 
 # Requests
@@ -215,16 +227,6 @@ def _tell(request_id: str, error: Exception) -> None:
     # Without the error's own words, in which a client's file name may stand.
     where = "".join(traceback.format_tb(error.__traceback__))
     _log.error("request %s: %s\n%s", request_id, type(error).__name__, where)
-
-
-async def _deny(scope: Scope, send: Send, problem: Problem, request_id: str) -> None:
-    if "websocket.http.response" not in scope.get("extensions", {}):
-        await send({"type": "websocket.close", "code": _VIOLATION})
-        return
-    content = json.dumps(problems.body(problem, request_id)).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
-    await send({"type": "websocket.http.response.start", "status": problem.status, "headers": headers})
-    await send({"type": "websocket.http.response.body", "body": content})
 
 
 async def _close(send: Send) -> None:
