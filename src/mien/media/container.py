@@ -61,7 +61,7 @@ def open_container(
     head = b"" if address else _look(source, name)
     try:
         place = os.fspath(source) if isinstance(source, str | os.PathLike) else source
-        container = av.open(place, "r", timeout=timeout, options=options, **_REMARKS)
+        container: InputContainer = av.open(place, "r", timeout=timeout, options=options, **_REMARKS)
     except av.FFmpegError as error:
         if address and not isinstance(error, av.InvalidDataError):
             msg = f"{name}: cannot be opened ({error.strerror}); check the address and that the camera or server runs"
