@@ -84,7 +84,7 @@ class Connection(H11Protocol):
             self._turn_away(Problem(400, "not_http", "this is not a request of HTTP/1.1"))
 
     def _wait_for_head(self) -> None:
-        seconds: float = self.config.idle_seconds  # type: ignore[attr-defined]  # `process.Config` has it
+        seconds: float = self.config.idle_seconds  # type: ignore[attr-defined]  # our configuration has it
         late = Problem(408, "head_too_slow", f"the head of the request did not come within {seconds:g} s")
         self._head = self.loop.call_later(seconds, self._turn_away, late)
 

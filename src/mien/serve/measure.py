@@ -130,7 +130,7 @@ class Measures:
         """
         registry = CollectorRegistry()
         if folder := os.environ.get(SHARED):
-            MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]
+            MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]  # the library has it so
         else:
             registry.register(self._registry)
         registry.register(_Told(jobs or {}, {"version": version("mien"), **dict(info)}))
