@@ -41,6 +41,5 @@ def configuration(form: str) -> dict[str, Any]:
         "loggers": {
             "mien.serve": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
             "uvicorn": {"handlers": ["stderr"], "level": "CRITICAL", "propagate": False},
-            "huey": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
         },
     }

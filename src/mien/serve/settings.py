@@ -121,10 +121,10 @@ class ServeSettings:
     tls
         ``None``, ``"self-signed"``, or the files of the certificate and its key.
     purpose
-        What it is used for, a name of `policy.PURPOSES`; None: whoever sets it up says so on the page.
+        What it is used for, a name of `purposes.PURPOSES`; None: whoever sets it up says so on the page.
     keep
-        Seconds that films and results are kept after a job; 0: the film goes with the end of the job, the results when
-        they were fetched.
+        Seconds that films and results are kept after a job; 0: the film goes with the end of the job, its results
+        ``hand_over`` seconds later, or when they are erased.
     fetch
         Fetch pictures from addresses that clients name.
     proxy
