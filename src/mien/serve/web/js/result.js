@@ -77,10 +77,9 @@ function readout(timeline, node) {
     none.hidden = present.length > 0;
     const now = present.slice(0, 4).map(({ track, scores, run }) => {
       const { said, one, node: part } = block(track);
-      const top = run?.label || null;
-      said.textContent = top ? label(top) : t("face.unread");
-      paint(part, paints[top]);
-      one.show(scores && Object.fromEntries(timeline.labels.map((name, i) => [name, scores[i]])), top);
+      said.textContent = label(run.label);
+      paint(part, paints[run.label]);
+      one.show(Object.fromEntries(timeline.labels.map((name, i) => [name, scores[i]])), run.label);
       return part;
     });
     const shown = [...node.children].slice(2);

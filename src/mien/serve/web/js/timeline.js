@@ -19,6 +19,17 @@ function before(times, seconds) {
   return low - 1;
 }
 
+function nearest(times, seconds) {
+  const at = before(times, seconds);
+  return at + 1 < times.length && (at < 0 || times[at + 1] - seconds < seconds - times[at]) ? at + 1 : at;
+}
+
+/** Seconds from which on two points of a track do not belong together: three usual steps. */
+function gap({ time }) {
+  const steps = time.slice(1).map((one, i) => one - time[i]).sort((a, b) => a - b);
+  return 3 * (steps[steps.length >> 1] ?? 0);
+}
+
 export class Timeline {
   constructor(data, { onTime }) {
     Object.assign(this, { data, onTime, time: 0, from: 0, to: Math.max(data.seconds, 0.1) });
@@ -121,19 +132,21 @@ export class Timeline {
   go(seconds, { seek }) {
     this.time = Math.min(this.data.seconds, Math.max(0, seconds));
     if (this.time < this.from || this.time > this.to) this.see(this.time - this.span / 2, this.time + this.span / 2);
-    const there = this.present(this.time).map(({ track, run }) => `${t("track", { n: track.id })} ${run?.label ? label(run.label) : t("face.unread")}`);
+    const there = this.present(this.time).map(({ track, run }) => `${t("track", { n: track.id })} ${label(run.label)}`);
     this.slider.setAttribute("aria-valuenow", this.time.toFixed(2));
     this.slider.setAttribute("aria-valuetext", [clock(this.time), ...(there.length ? there.slice(0, 3) : [t("timeline.nobody")])].join(", "));
     this.mark();
     this.onTime(this.time, { seek });
   }
 
-  /** The tracks that are seen at a time, with their scores and their run. */
+  /** The tracks that are read at a time, with their scores and their run; a track may have gaps. */
   present(seconds) {
-    return this.data.tracks.filter((one) => seconds >= one.first - 0.001 && seconds <= one.last + 0.001).map((track) => {
-      const at = Math.max(0, before(track.time, seconds + 0.001));
-      return { track, scores: track.scores[at], run: track.runs.find((run) => seconds >= run.start - 0.001 && seconds <= run.end + 0.001) };
-    });
+    const found = [];
+    for (const track of this.data.tracks) {
+      const run = track.runs.find((one) => seconds >= one.start - 0.001 && seconds <= one.end + 0.001);
+      if (run) found.push({ track, run, scores: track.scores[nearest(track.time, seconds)] });
+    }
+    return found;
   }
 
   mark() {
@@ -172,8 +185,7 @@ export class Timeline {
   curves(pen, track, x, tint) {
     const top = 3, tall = HEIGHT - BAND - 8;
     const first = Math.max(0, before(track.time, this.from)), last = Math.min(track.time.length, before(track.time, this.to) + 2);
-    const steps = track.time.slice(1).map((one, i) => one - track.time[i]).sort((a, b) => a - b);
-    const gap = Math.max(0.5, 3 * (steps[steps.length >> 1] ?? 0));
+    const most = gap(track);
     this.data.labels.forEach((name, k) => {
       const path = new Path2D();
       let held = -Infinity;
@@ -181,7 +193,7 @@ export class Timeline {
         const value = track.scores[i]?.[k];
         if (typeof value !== "number") { held = -Infinity; continue; }
         const y = top + tall * (1 - value);
-        if (track.time[i] - held > gap) path.moveTo(x(track.time[i]), y);
+        if (track.time[i] - held > most) path.moveTo(x(track.time[i]), y);
         else path.lineTo(x(track.time[i]), y);
         held = track.time[i];
       }
