@@ -9,7 +9,7 @@ from serving import face, fake_analyzer
 
 from mien.media.stills import read_picture
 from mien.media.video import Frame
-from mien.serve.batch import Batch, Turns
+from mien.serve.batch import Batch, Turns, Waiting
 
 
 def test_turns_go_round_callers_and_within_a_caller_round_its_requests() -> None:
@@ -57,28 +57,84 @@ def test_what_is_removed_before_its_turn_is_not_given() -> None:
     assert (len(turns), list(turns), turns.take(), len(turns)) == (1, ["b"], "b", 0)
 
 
+class Shared:
+    """A batch, the faces of its calls, and how many pictures are searched."""
+
+    def __init__(self, *, wait: float) -> None:
+        self.others, self.calls, self.told = 1, list[int](), threading.Semaphore(0)
+        self.batch = Batch(lambda: self.others, lambda faces, seconds: self.calls.append(faces), wait=wait)
+        self.batch.start()
+        self.reader = fake_analyzer()
+        picture = read_picture(face())
+        self.look = self.reader.look(Frame(picture, 0, 0.0), self.reader.find(picture))
+
+    def add(self, *, labels: str | None = None) -> list[Waiting]:
+        reader = self.reader.with_settings(labels=labels)
+        return self.batch.add(self.look, reader, lambda scores: self.told.release())
+
+    def close(self) -> None:
+        self.batch.close(10)
+
+
 def test_alone_nobody_waits_for_others() -> None:
-    batch = Batch(lambda: 0, lambda faces, seconds: None, wait=3600)
-    batch.start()
-    reader, done = fake_analyzer(), threading.Event()
-    picture = read_picture(face())
-    batch.add(reader.look(Frame(picture, 0, 0.0), reader.find(picture)), reader, lambda scores: done.set())
-    assert done.wait(10)
-    batch.close(10)
+    shared = Shared(wait=3600)
+    shared.batch.call(shared.add())
+    assert shared.told.acquire(blocking=False)
+    assert shared.calls == [1]
+    shared.close()
 
 
-def test_faces_wait_for_those_of_pictures_in_work_and_are_read_in_one_call() -> None:
-    others, reader, told = [2], fake_analyzer(), threading.Semaphore(0)
-    calls: list[int] = []
-    batch = Batch(lambda: others[0], lambda faces, seconds: calls.append(faces), wait=3600)
-    batch.start()
-    picture = read_picture(face())
-    look = reader.look(Frame(picture, 0, 0.0), reader.find(picture))
-    for _ in range(3):
-        batch.add(look, reader, lambda scores: told.release())
-    assert not calls
-    others[0] = 0
-    batch.stir()
-    assert all(told.acquire(timeout=10) for _ in range(3))
-    batch.close(10)
-    assert calls == [3]
+def test_who_brings_the_last_faces_has_all_of_them_read_in_one_call() -> None:
+    shared = Shared(wait=3600)
+    shared.others = 3
+    assert [shared.add(), shared.add()] == [[], []]
+    assert not shared.calls
+    shared.others = 1
+    shared.batch.call(shared.add())
+    assert all(shared.told.acquire(blocking=False) for _ in range(3))
+    assert shared.calls == [3]
+    shared.close()
+
+
+def test_each_label_set_has_a_call_of_its_own() -> None:
+    shared = Shared(wait=3600)
+    shared.others = 2
+    assert [shared.add(labels=name) for name in ("three", None, "three")] == [[], [], []]
+    shared.others = 1
+    shared.batch.call(shared.add())
+    assert sorted(shared.calls) == [2, 2]
+    shared.close()
+
+
+def test_faces_wait_no_longer_than_they_have_to() -> None:
+    shared = Shared(wait=0.01)
+    shared.others = 2  # and never fewer
+    assert shared.add() == []
+    assert shared.told.acquire(timeout=10)
+    shared.close()
+
+
+def test_when_the_others_bring_nothing_the_faces_that_wait_are_read() -> None:
+    shared = Shared(wait=3600)
+    shared.others = 2
+    assert shared.add() == []
+    shared.others = 0
+    shared.batch.stir()
+    assert shared.told.acquire(timeout=10)
+    shared.close()
+
+
+def test_a_full_call_does_not_wait() -> None:
+    shared = Shared(wait=3600)
+    shared.others = 200
+    due = [shared.add() for _ in range(64)]
+    assert [len(d) for d in due] == [0] * 63 + [64]
+    shared.close()
+
+
+def test_closing_reads_what_was_left() -> None:
+    shared = Shared(wait=3600)
+    shared.others = 2
+    assert shared.add() == []
+    shared.close()
+    assert shared.calls == [1]

@@ -38,6 +38,9 @@ M = TypeVar("M", bound=BaseModel)
 
 Answer = Found | Problem
 
+_FEW = 20
+"""Faces whose answer is written sooner than handed to another thread, about 2 ms."""
+
 
 @router.post(
     "/v1/analyze",
@@ -163,7 +166,14 @@ async def _answered(request: Request, received: Received, options: Options, call
             answers[i] = problem_for(one) if isinstance(one, MienError) else one
     if len(answers) == 1 and isinstance(answers[0], Problem):
         raise answers[0]
-    return await asyncio.to_thread(_FORMATS[options.format], reader, names, answers, options)
+    write = _FORMATS[options.format]
+    if options.format == "json" and not options.parts and sum(map(_rows, answers)) <= _FEW:
+        return write(reader, names, answers, options)
+    return await asyncio.to_thread(write, reader, names, answers, options)
+
+
+def _rows(answer: Answer) -> int:
+    return 0 if isinstance(answer, Problem) else len(answer.faces)
 
 
 _NOT_YET = Problem(500, "failed", "not read")

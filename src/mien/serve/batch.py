@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..pipeline.analyzer import Analyzer, Look
 
-__all__ = ["Batch", "Read", "Turns"]
+__all__ = ["Batch", "Read", "Turns", "Waiting"]
 
 T = TypeVar("T")
 
@@ -93,19 +93,25 @@ class Turns(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class _Waiting:
+class Waiting:
+    """Faces that are to be read, and by when at the latest."""
+
     look: Look
     analyzer: Analyzer
     told: Read
+    until: float
 
 
 class Batch:
-    """The one thread that calls the expression model, for all faces that are there.
+    """Calls the expression model for all faces that are there, of whatever request.
+
+    Whoever brings the last faces makes the call, for those that others left here too. A thread makes it where the last
+    ones take too long to come.
 
     Parameters
     ----------
     others
-        How many pictures are being searched, whose faces may come any moment.
+        How many pictures are being searched, whose faces may come any moment; with the one that is being added.
     measured
         Is told the faces and the seconds of each call.
     wait
@@ -117,7 +123,7 @@ class Batch:
     ) -> None:
         self._others, self._measured, self._wait = others, measured, wait
         self._change = Condition()
-        self._pending: deque[_Waiting] = deque()
+        self._pending: deque[Waiting] = deque()
         self._closed = False
         self._thread = Thread(target=self._run, name="mien-network", daemon=True)
 
@@ -132,11 +138,20 @@ class Batch:
             self._change.notify_all()
         self._thread.join(seconds)
 
-    def add(self, look: Look, analyzer: Analyzer, told: Read) -> None:
-        """Have the faces of a picture read; ``told`` is called in the thread of the network."""
+    def add(self, look: Look, analyzer: Analyzer, told: Read) -> list[Waiting]:
+        """Leave the faces of a picture to be read; ``told`` is called in some thread.
+
+        Returns
+        -------
+        list of Waiting
+            What whoever adds has to `call` now, being the last for the moment; else nothing.
+        """
         with self._change:
-            self._pending.append(_Waiting(look, analyzer, told))
+            self._pending.append(Waiting(look, analyzer, told, monotonic() + self._wait))
+            if self._others() <= 1 or self._faces() >= _MOST:
+                return self._taken()
             self._change.notify_all()
+            return []
 
     def stir(self) -> None:
         """Say that `others` may give another number now."""
@@ -144,28 +159,36 @@ class Batch:
             self._change.notify_all()
 
     def _run(self) -> None:
-        while group := self._next():
-            for alike in _by_labels(group):
-                self._read(alike)
+        while group := self._late():
+            self.call(group)
 
-    def _next(self) -> list[_Waiting]:
+    def _late(self) -> list[Waiting]:
+        """Return the faces that have waited long enough, once there are any; nothing when closed."""
         with self._change:
-            while not self._pending and not self._closed:
-                self._change.wait()
-            until = monotonic() + self._wait
-            while not self._closed and self._faces() < _MOST and self._others() and (left := until - monotonic()) > 0:
+            while self._pending or not self._closed:
+                left = self._pending[0].until - monotonic() if self._pending else None
+                if left is not None and (left <= 0 or self._closed or not self._others()):
+                    return self._taken()
                 self._change.wait(left)
-            group: list[_Waiting] = []
-            faces = 0
-            while self._pending and (not group or faces + len(self._pending[0].look.crops) <= _MOST):
-                group.append(self._pending.popleft())
-                faces += len(group[-1].look.crops)
-            return group
+            return []
+
+    def _taken(self) -> list[Waiting]:
+        group: list[Waiting] = []
+        faces = 0
+        while self._pending and (not group or faces + len(self._pending[0].look.crops) <= _MOST):
+            group.append(self._pending.popleft())
+            faces += len(group[-1].look.crops)
+        return group
+
+    def call(self, group: list[Waiting]) -> None:
+        """Call the network, once for each label set."""
+        for alike in _by_labels(group):
+            self._read(alike)
 
     def _faces(self) -> int:
         return sum(len(w.look.crops) for w in self._pending)
 
-    def _read(self, group: list[_Waiting]) -> None:
+    def _read(self, group: list[Waiting]) -> None:
         begin = perf_counter()
         try:
             scores = group[0].analyzer.scores([w.look for w in group])
@@ -182,9 +205,9 @@ class Batch:
             waiting.told(own)
 
 
-def _by_labels(group: list[_Waiting]) -> list[list[_Waiting]]:
+def _by_labels(group: list[Waiting]) -> list[list[Waiting]]:
     """Part what is to be read by the label set that is wanted: scores are summed to it within the call."""
-    parts: dict[Hashable, list[_Waiting]] = {}
+    parts: dict[Hashable, list[Waiting]] = {}
     for waiting in group:
         parts.setdefault(waiting.analyzer.labels, []).append(waiting)
     return list(parts.values())

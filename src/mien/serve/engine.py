@@ -19,7 +19,7 @@ from ..errors import MienError
 from ..media.video import Frame
 from ..models.base import Boxes
 from ..pipeline.analyzer import Analyzer, Look
-from .batch import Batch, Scores, Turns
+from .batch import Batch, Scores, Turns, Waiting
 from .measure import Measures
 from .picture import SEARCH_EVERY, Camera, DroppedError, Found, FrameWork, Order, PictureWork, Work
 from .problem import Problem
@@ -368,11 +368,13 @@ class Engine:
             said.append(scores)
             told.set()
 
+        due: list[Waiting] = []
         with self._search():
             look = work.look()
             work.go_on()
             if len(look.boxes):
-                self._batch.add(look, work.analyzer, keep if work.drawn else partial(_finish, work, look))
+                due = self._batch.add(look, work.analyzer, keep if work.drawn else partial(_finish, work, look))
+        self._batch.call(due)
         if not len(look.boxes):
             _finish(work, look, np.empty((0, len(work.analyzer.labels)), np.float32))
         elif work.drawn:
