@@ -102,11 +102,15 @@ def scripted(*replies: Reply) -> Iterator[Script]:
                 while True:
                     link, _ = listening.accept()
                     script.links += 1
-                    threading.Thread(target=script.serve, args=(link, script.links), daemon=True).start()
+                    threads.append(threading.Thread(target=script.serve, args=(link, script.links), daemon=True))
+                    threads[-1].start()
 
+        threads: list[threading.Thread] = []
         threading.Thread(target=accept, daemon=True).start()
         yield script
         listening.shutdown(socket.SHUT_RDWR)
+        for thread in threads:
+            thread.join(20)
     assert script.replies == []
 
 

@@ -138,6 +138,19 @@ def test_a_connection_that_the_service_closed_is_opened_anew() -> None:
     assert script.links == 2
 
 
+def test_connections_that_were_all_closed_meanwhile_do_not_use_up_the_tries() -> None:
+    """As after a pause in which the service closed all of them."""
+    with asking(*[reply(200, {}, close=True)] * 3, reply(200, {"n": 4})) as (script, service):
+        opened = [service._wire.open("GET", "/healthz") for _ in range(3)]
+        for one in [each.__enter__() for each in opened]:
+            one.read()
+        for each in opened:
+            each.__exit__(None, None, None)
+        assert len(service._wire._idle) == 3
+        assert service.health() == {"n": 4}
+    assert script.links == 4
+
+
 def test_an_answer_that_breaks_off_is_asked_for_again() -> None:
     with (
         scripted(reply(200, b'{"n"', length=9, close=True), reply(200, {"n": 2})) as script,

@@ -142,8 +142,9 @@ class Wire:
     ) -> tuple[HTTPConnection, HTTPResponse]:
         failed, waited = 0, 0.0
         while True:
-            # A connection that was used may have been closed by the service, which shows only when a request is lost.
-            link = self._link(used=again)
+            # A connection that was used may have been closed by the service, which shows only when a request is lost;
+            # then the other ones are likely to be closed, too.
+            link = self._link(used=again and not failed)
             try:
                 answer = _sent(link, method, target, body, self._headers | headers)
             except MienError:
