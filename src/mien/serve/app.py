@@ -42,7 +42,7 @@ def create_app(settings: ServeSettings | None = None, *, analyzer: Analyzer | No
     held = Service(
         chosen,
         Engine(chosen, measures, analyzer=analyzer),
-        Jobs(chosen),
+        Jobs(chosen, measures),
         Policy(chosen),
         Keyring.load(chosen.token_file),
         measures,

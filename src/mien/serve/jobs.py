@@ -274,11 +274,16 @@ class Jobs:
             (a film that waits or is worked on goes when its job ends).
         """
         films = results = 0
-        for folder in self._films.iterdir() if self._films.is_dir() else ():
-            if not folder.is_dir():
-                continue
-            inside = [p.name for p in folder.iterdir() if p.is_file()]
-            films += len(inside)
+        for folder in _inside(self._films):
+            films += sum(path.is_file() for path in _inside(folder))
             results += sum((folder / RESULTS / name).is_file() for name in NAMES)
         soonest = self._ledger.next_expiry() if self._ledger is not None else None
         return {"films": films, "results": results, "bytes": size_of(self._films), "next_deletion": soonest}
+
+
+def _inside(folder: Path) -> list[Path]:
+    """Return what lies in a folder; nothing where it has gone meanwhile or is none."""
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
