@@ -178,6 +178,8 @@ def work(order: Order, place: int, news: Connection) -> None:
     """Answer requests in a process of its own, told by `Workers`."""
     threading.Thread(target=_leave_with_parent, name="mien-parent", daemon=True).start()
     os.environ[SHARED] = str(order.measures)
+    # It came through exec; what this process starts, as work on a film, must not hold the port.
+    order.socket.set_inheritable(False)  # it takes no keyword
     from .process import Process
 
     try:
