@@ -76,7 +76,7 @@ def test_nothing_kept_the_film_goes_with_the_job_and_results_after_a_while(tmp_p
         held.sweep()
         assert held.get(job, ANNA).state == "done"
         clock.now += 1
-        held.sweep()
+        until(lambda: held.erased(job))  # not before its thread has truly ended
         with pytest.raises(Problem, match="no such job"):
             held.get(job, ANNA)
         assert held.stored() == {"films": 0, "results": 0, "bytes": 0, "next_deletion": None}
