@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, expect, sync_playwright
+from skimage.data import astronaut
 
 CHROMIUM = shutil.which("chromium")
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not on PATH")
 
 DESK: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}}
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
@@ -38,9 +38,18 @@ def write_y4m(path: Path, frames: list[NDArray[np.uint8]], *, fps: int = 10) -> 
     return path
 
 
+def portrait() -> NDArray[np.uint8]:
+    """An astronaut who smiles, in the public domain, 240 x 180."""
+    return cv2.resize(astronaut()[:240, 80:400], (240, 180), interpolation=cv2.INTER_AREA)
+
+
 @contextmanager
-def chromium(camera: Path) -> Iterator[Browser]:
-    """A browser whose camera plays a film over and over."""
+def chromium(folder: Path) -> Iterator[Browser]:
+    """A browser whose camera plays a film, made in the folder, over and over: the portrait moves to and fro."""
+    if CHROMIUM is None:
+        pytest.skip("chromium is not on PATH")
+    face = portrait()
+    camera = write_y4m(folder / "camera.y4m", [np.roll(face, 2 * i, 1) for i in (*range(6), *range(6, 0, -1))])
     arguments = [
         "--no-sandbox",
         "--use-fake-device-for-media-stream",
@@ -95,3 +104,32 @@ def visit(browser: Browser, address: str, *, refused: int = 0, **options: Any) -
     assert not complaints
     assert len(statuses) == refused, statuses
     assert hosts == {urlsplit(address).netloc}
+
+
+def give(page: Page, *files: tuple[str, bytes]) -> None:
+    kinds = {".png": "image/png", ".jpg": "image/jpeg"}
+    listed: Any = [
+        {"name": name, "mimeType": kinds.get(Path(name).suffix, "application/octet-stream"), "buffer": data}
+        for name, data in files
+    ]
+    page.set_input_files("#pictures-file", listed)
+
+
+def card(page: Page, name: str) -> Locator:
+    found = page.get_by_role("article", name=name)
+    expect(found).to_have_attribute("aria-busy", "false")
+    return found
+
+
+def download(page: Page, inside: Locator | Page, name: str, folder: Path) -> Path:
+    with page.expect_download() as waited:
+        inside.get_by_role("button", name=name).click()
+    path = folder / waited.value.suggested_filename
+    waited.value.save_as(path)
+    return path
+
+
+def too_wide(page: Page) -> int:
+    """By how many pixels the page is wider than the screen."""
+    wide: int = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    return wide

@@ -14,6 +14,7 @@ function place(node, [left, top, right, bottom], width, height) {
   node.style.setProperty("width", share((Math.min(width, right) - x1) / width));
   node.style.setProperty("height", share((Math.min(height, bottom) - y1) / height));
   node.classList.toggle("high", y1 / height < 0.09);
+  node.classList.toggle("right", (left + right) / 2 > 0.6 * width);
 }
 
 export const called = (face) => {

@@ -45,6 +45,9 @@ async function playable(job) {
   return url;
 }
 
+// As the service has it: fewer than half of people would give the best label.
+const UNDECIDED = 0.5;
+
 const KINDS = { "faces.csv": "faces", "faces.jsonl": "faces", "faces.parquet": "faces", "frames.parquet": "frames", "tracks.parquet": "tracks", "timeline.json": "timeline", "annotated.mp4": "annotated" };
 
 function files(job) {
@@ -65,9 +68,9 @@ function readout(timeline, node) {
   node.replaceChildren(when, none);
   const block = (track) => {
     if (!bars.has(track.id)) {
-      const said = el("b");
+      const said = el("b"), even = el("span", { class: "even" });
       const one = new Bars(timeline.labels, { caption: t("bars.track", { n: track.id }), given: timeline.colours });
-      bars.set(track.id, { said, one, node: el("div", { class: "at" }, el("p", { class: "who" }, `${t("track", { n: track.id })} `, said), one.node) });
+      bars.set(track.id, { said, even, one, node: el("div", { class: "at" }, el("p", { class: "who" }, `${t("track", { n: track.id })} `, said, " ", even), one.node) });
     }
     return bars.get(track.id);
   };
@@ -76,8 +79,9 @@ function readout(timeline, node) {
     none.textContent = present.length ? "" : t("timeline.nobody");
     none.hidden = present.length > 0;
     const now = present.slice(0, 4).map(({ track, scores, run }) => {
-      const { said, one, node: part } = block(track);
+      const { said, even, one, node: part } = block(track);
       said.textContent = label(run.label);
+      even.textContent = Math.max(...scores) < UNDECIDED ? t("undecided") : "";
       paint(part, paints[run.label]);
       one.show(Object.fromEntries(timeline.labels.map((name, i) => [name, scores[i]])), run.label);
       return part;
