@@ -6,6 +6,7 @@ import tracemalloc
 from collections import Counter
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from mien.labels import EIGHT
 from mien.media.source import sniff
 from mien.media.stills import read_picture
 from mien.media.video import Film
+from mien.media.writer import FilmWriter
 from mien.serve import film_timeline
 
 PICTURES = picture_seeds(scene(50))
@@ -102,3 +104,44 @@ def test_a_large_clear_picture_takes_little_more_than_its_pixels(dtype: type, mo
     assert peak < most * clear.nbytes + len(data)
     colour, alpha = clear[..., 2::-1] / full, clear[..., 3:] / full
     assert np.abs(picture - 255 * (colour * alpha + 1 - alpha)).max() < 1.6
+
+
+def written(source: Path, target: Path) -> int:
+    """Write a film anew with its sound; return the frames of what was written."""
+    with (
+        Film(source) as film,
+        FilmWriter(target, width=film.width, height=film.height, fps=film.fps, sound_from=source) as out,
+    ):
+        for frame in film:
+            if frame.picture is not None:
+                out.write(frame.picture, frame.time)
+    with Film(target) as again:
+        return sum(f.picture is not None for f in again)
+
+
+def packets_of_sound(path: Path, data: bytes) -> list[int]:
+    """The places of a transport stream's packets that carry its sound."""
+    path.write_bytes(data)
+    with av.open(str(path)) as source:
+        number = source.streams.audio[0].id
+    return [a for a in range(0, len(data), 188) if int.from_bytes(data[a + 1 : a + 3], "big") & 0x1FFF == number]
+
+
+def test_damaged_sound_does_not_keep_a_film_from_being_written(films: dict[str, bytes], tmp_path: Path) -> None:
+    path, data = tmp_path / "film.ts", bytearray(films["h264.ts"])
+    places = packets_of_sound(path, bytes(data))
+    for at in places[len(places) // 2 :]:  # the heads of AAC's frames, of which the first ones stay
+        data[at : at + 188] = data[at : at + 188].replace(b"\xff\xf1", b"\0\0")
+    path.write_bytes(data)
+    assert written(path, tmp_path / "out.mp4") == 10
+
+
+def test_sound_of_which_nothing_is_known_does_not_keep_a_film_from_being_written(
+    films: dict[str, bytes], tmp_path: Path
+) -> None:
+    path, data = tmp_path / "film.ts", films["h264.ts"]
+    places = set(packets_of_sound(path, data))
+    path.write_bytes(b"".join(data[a : a + 188] for a in range(0, len(data), 188) if a not in places))
+    with av.open(str(path)) as source:
+        assert [s.codec_context.sample_rate for s in source.streams.audio] == [0]
+    assert written(path, tmp_path / "out.mp4") == 10

@@ -63,13 +63,18 @@ def sounds(
         are not heard. None: all of it, with times from `beginning`.
     """
     streams = [s for s in source.streams.audio if getattr(s, "codec_context", None)]
-    tracks = [(_Copied if _name(s) in _KEPT_SOUND else _Encoded)(s, out, span) for s in streams]
+    tracks = [(_Copied if _kept(s) else _Encoded)(s, out, span) for s in streams]
     if not tracks:
         return iter(())
     numbers = [s.index for s in streams]
     shift = beginning(source) if span is None else span[0]
     read = _packets(source, numbers) if span is None else _wound(reopen, source, numbers, span)
     return _given(read, dict(zip(numbers, tracks, strict=True)), shift)
+
+
+def _kept(stream: AudioStream) -> bool:
+    # Of a damaged stream not even the rate may be known, and no container takes that.
+    return _name(stream) in _KEPT_SOUND and stream.codec_context.sample_rate > 0 and stream.codec_context.channels > 0
 
 
 def _name(stream: AudioStream) -> str:

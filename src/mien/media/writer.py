@@ -255,7 +255,12 @@ class FilmWriter:
                 self._sound = next(self._sounds, None)
             if self._sound is None or self._sound[0] > until:
                 return
-            self._out.mux(self._sound[1])
+            try:
+                self._out.mux(self._sound[1])
+            except av.FFmpegError as error:
+                # Not the disk: a damaged film has pieces of sound that no container takes. The pictures go on.
+                if isinstance(error, OSError):
+                    raise
             self._sound = None
 
     def __exit__(
