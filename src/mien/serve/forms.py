@@ -19,6 +19,8 @@ FIELD_BYTES = 4096
 _NAME_BYTES = 100
 _PARTS = 256
 _BOUNDARY = 70
+_HEADERS = 8
+_HEADER_BYTES = 4096
 _TEXT = b"text/plain"
 _PLAIN = {b"", b"binary", b"8bit", b"7bit"}
 
@@ -101,7 +103,7 @@ class _Parts:
     def __init__(self) -> None:
         self.finished = False
         self._events: list[File | Field | bytes] = []
-        self._parts = self._fields = 0
+        self._parts = self._fields = self._heads = 0
         self._header = [b"", b""]
         self._headers: dict[bytes, bytes] = {}
         self._name = ""
@@ -113,20 +115,29 @@ class _Parts:
 
     def begin(self) -> None:
         self._parts += 1
-        self._headers = {}
+        self._headers, self._heads = {}, 0
         if self._parts > _PARTS:
             raise _refused("too_many", f"it has more than {_PARTS} parts")
 
     def header_name(self, data: bytes, start: int, end: int) -> None:
-        self._header[0] += data[start:end]
+        self._add(0, data[start:end])
 
     def header_value(self, data: bytes, start: int, end: int) -> None:
-        self._header[1] += data[start:end]
+        self._add(1, data[start:end])
 
     def header_end(self) -> None:
         name, value = self._header
         self._headers[name.lower()] = value
         self._header = [b"", b""]
+        self._heads += 1
+        if self._heads > _HEADERS:
+            raise _refused("form", f"a part has more than {_HEADERS} headers")
+
+    def _add(self, which: int, data: bytes) -> None:
+        # Newer parsers have these limits too, older ones have none.
+        if len(self._header[which]) + len(data) > _HEADER_BYTES:
+            raise _refused("form", f"a part has a header over {_HEADER_BYTES} bytes")
+        self._header[which] += data
 
     def headers(self) -> None:
         how, named = parse_options_header(self._headers.get(b"content-disposition"))
