@@ -14,9 +14,6 @@ from typing import Any
 LEFT_OUT = {
     # The document can only say that a file is bytes; of most bytes the service has to say that they are no picture.
     "positive_data_acceptance",
-    # It holds what the document says of a body against what was taken; a form may have further fields, and raw bytes
-    # that were changed are bytes.
-    "negative_data_rejection",
 }
 
 
