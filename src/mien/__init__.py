@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import compat, errors
+    from . import client, compat, errors
     from .film.build import index_film
     from .film.index import Index
     from .labels import LabelSet
@@ -41,6 +41,7 @@ __all__ = [
     "analyze",
     "annotate",
     "card",
+    "client",
     "compat",
     "errors",
     "index_film",
@@ -70,7 +71,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in {"compat", "errors"}:
+    if name in {"client", "compat", "errors"}:
         return import_module(f".{name}", __name__)
     if name in _HOMES:
         return getattr(import_module(_HOMES[name], __name__), name)
