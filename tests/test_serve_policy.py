@@ -330,6 +330,7 @@ def test_only_an_admin_declares_and_everybody_may_read(tmp_path: Path) -> None:
         assert http.get("/v1/stored").status_code == 401
         items = {i["id"]: i for i in http.get("/v1/stored", headers=said[Role.VIEWER]).json()["items"]}
         assert items["tokens"]["stored"]
+        assert items["rates"]["stored"]
         assert items["addresses"]["stored"]
         for token, line in tokens.values():
             assert token not in str(items)

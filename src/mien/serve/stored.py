@@ -96,6 +96,7 @@ def _rows(held: Service, films: int, results: int) -> Iterator[_Row]:
     else:
         yield _Row("tokens", "token_file", "operator")
         yield _Row("addresses", "memory", "operator")
+        yield _Row("rates", "state", "operator")
     if held.settings.tls == "self-signed":
         yield _Row("certificate", "state", "operator")
     yield _Row("log", "log", "operator")
