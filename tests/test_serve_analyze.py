@@ -332,3 +332,10 @@ def test_real_models_give_over_http_what_the_library_gives(tmp_path: Path, share
         scores = record["scores"]
         undecided = max(scores.values()) < 0.5 if scores else None
         assert shown == record | {"undecided": undecided, "crop": None}
+
+
+def test_a_picture_longer_than_jpeg_can_be_is_drawn_smaller(tmp_path: Path) -> None:
+    with client(tmp_path) as http:
+        answer = http.post("/v1/analyze?format=jpeg", content=plain(width=70_000, height=20), headers=PNG)
+        assert answer.status_code == 200
+        assert read_picture(answer.content).shape == (18, 65_500, 3)

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from ..errors import IntegrityError, ModelError, OptionError, UnknownLabelError
 from ..labels import LABEL_SETS, LabelSet, projection
 from ..zoo import catalog, store
 from ..zoo.card import Head, InputSpec, ModelCard, read_card
+from ..zoo.runtime import ort
 from ..zoo.session import open_session
 from .prepare import prepare
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import threading
 from collections.abc import Sequence
@@ -10,13 +11,13 @@ from typing import Any
 
 import cv2
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from .. import geometry, image
 from ..errors import ModelError, OptionError
 from ..zoo import graph
 from ..zoo.catalog import card
+from ..zoo.runtime import ort
 from ..zoo.session import open_session
 from ..zoo.store import locate
 from .base import Boxes, Picture, at_least, within
@@ -100,13 +101,15 @@ _POOLS = {"mtcnn-pnet": (2, 0, 0), "mtcnn-rnet": (3, 3, 0, 0), "mtcnn-onet": (3,
 @cache
 def _open(name: str, threads: int) -> ort.InferenceSession:
     import joblib
+    import lz4.frame
 
     # joblib unpickles, which runs code: only bytes whose SHA-256 was checked come here.
     file = locate(card(name))
     try:
-        arrays = joblib.load(file)
+        # Given the file itself, joblib reads it through lz4's file object, which complains at its end in Python 3.13.
+        arrays = joblib.load(io.BytesIO(lz4.frame.decompress(file.read_bytes())))
         model = _network(name, arrays, _POOLS[name])
-    except (ValueError, TypeError, IndexError, StopIteration) as error:
+    except (ValueError, TypeError, IndexError, StopIteration, RuntimeError) as error:
         msg = f"{file}: not the arrays of {name} ({error}); install mtcnn 1.0 again"
         raise ModelError(msg) from error
     return open_session(model, threads=threads)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MienError, TooLargeError
-from ..image import Picture
+from ..image import Picture, resize
 from ..media.stills import read_picture
 from ..media.video import Frame
 from ..models.base import Boxes
@@ -30,6 +30,8 @@ SEARCH_EVERY = 5
 """A camera's faces are searched for in each so many frames and followed in between; a cut brings a search forward."""
 
 _JPEG_QUALITY = 88
+_JPEG_SIDE = 65_500
+"""The longest side that libjpeg writes, px."""
 
 Scores = NDArray[np.float32]
 
@@ -238,7 +240,10 @@ def _at_most(boxes: Boxes, most: int) -> tuple[Boxes, int]:
 
 
 def encoded(picture: Picture) -> bytes:
-    """Return a picture as JPEG."""
+    """Return a picture as JPEG, smaller where a side is longer than JPEG can say."""
+    height, width = picture.shape[:2]
+    if (share := _JPEG_SIDE / max(height, width)) < 1:
+        picture = resize(picture, max(1, int(width * share)), max(1, int(height * share)))
     quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
     return cv2.imencode(".jpg", np.ascontiguousarray(picture[..., ::-1]), quality)[1].tobytes()
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from ..data.importers import LabelledFaces
@@ -23,6 +22,7 @@ from ..models.expression import Expression, Reading
 from ..models.prepare import prepare
 from ..zoo import store
 from ..zoo.card import Change, Head, ModelCard
+from ..zoo.runtime import ort
 from .bundle import golden_crops, placed, strip, write_golden, write_network
 
 __all__ = ["METHODS", "Choice", "quantize"]

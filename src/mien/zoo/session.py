@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import onnxruntime as ort
-
 from ..errors import ModelError, OptionError
+from .runtime import ort
 
 __all__ = ["open_session", "usable_cpus"]
 
