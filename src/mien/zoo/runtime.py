@@ -2,8 +2,8 @@
 
 Its wheels for Linux gather telemetry (seen in 1.31): the import writes a number for the machine and a file of events
 into the user's cache, and the library knows an address to send them to. It can be told not to only before it is
-imported, by a variable of the environment, which is put back at once since importing mien changes nothing. A program that
-imports onnxruntime before mien has to set ``ORT_DISABLE_TELEMETRY=1`` itself.
+imported, by a variable of the environment, which is put back at once since importing mien changes nothing. A program
+that imports onnxruntime before mien has to set ``ORT_DISABLE_TELEMETRY=1`` itself.
 """
 
 from __future__ import annotations
