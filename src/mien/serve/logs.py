@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
-__all__ = ["JsonLines", "configuration"]
+__all__ = ["JsonLines", "Stderr", "configuration"]
 
 _OWN = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "color_message"}
 
@@ -28,6 +29,18 @@ class JsonLines(logging.Formatter):
         return json.dumps(told, ensure_ascii=False, default=str)
 
 
+class Stderr(logging.StreamHandler[TextIO]):
+    """Writes to what is stderr at that moment, also where a program has put something else in its place."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)  # StreamHandler's own would keep the stderr of this moment
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]  # it is an attribute there
+        """Stderr."""
+        return sys.stderr
+
+
 def configuration(form: str) -> dict[str, Any]:
     """Return the configuration of the log, ``text`` or ``json``, for `logging.config.dictConfig`."""
     return {
@@ -37,7 +50,7 @@ def configuration(form: str) -> dict[str, Any]:
             "text": {"format": "%(asctime)s %(levelname)-7s %(message)s", "datefmt": "%Y-%m-%d %H:%M:%S"},
             "json": {"()": "mien.serve.logs.JsonLines"},
         },
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "stream": "ext://sys.stderr", "formatter": form}},
+        "handlers": {"stderr": {"class": "mien.serve.logs.Stderr", "formatter": form}},
         "loggers": {
             "mien.serve": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
             "uvicorn": {"handlers": ["stderr"], "level": "CRITICAL", "propagate": False},
