@@ -244,6 +244,7 @@ def test_two_workers_count_together_come_again_and_leave_with_their_parent(tmp_p
         assert held.end(signal.SIGINT) == 130
         assert not any(map(alive, after))
         assert "Traceback" not in held.said
+    assert not (tmp_path / "measures").exists()
 
 
 def measured_memory(held: Service) -> float:

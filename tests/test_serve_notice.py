@@ -226,6 +226,14 @@ def test_how_long_things_are_kept_follows_the_settings(tmp_path: Path) -> None:
     assert (none["keep_seconds"], some["keep_seconds"]) == (0, 86_400)
 
 
+def test_counters_of_several_processes_lie_in_the_state(tmp_path: Path) -> None:
+    where = {}
+    for workers in (1, 2):
+        with client(tmp_path / str(workers), workers=workers) as http:
+            where[workers] = stored(http)["items"]["measures"]["where"]
+    assert where == {1: "in memory only", 2: "in the state folder of the service"}
+
+
 def test_the_service_leaves_nothing_else_in_its_state(tmp_path: Path) -> None:
     state = tmp_path / "state"
     with client(state, purpose=None) as http:

@@ -100,7 +100,8 @@ def _rows(held: Service, films: int, results: int) -> Iterator[_Row]:
     if held.settings.tls == "self-signed":
         yield _Row("certificate", "state", "operator")
     yield _Row("log", "log", "operator")
-    yield _Row("measures", "memory", "operator")
+    # Several processes sum them up in files.
+    yield _Row("measures", "state" if held.settings.workers > 1 else "memory", "operator")
     yield _Row("browser", "browser", "you")
 
 

@@ -97,6 +97,7 @@ class Workers:
                     self._look()
             finally:
                 self._end()
+                shutil.rmtree(self._order.measures, ignore_errors=True)
         return self._signals[0] if self._signals else None
 
     @contextmanager
