@@ -6,19 +6,23 @@ import csv
 import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from fakes import TEMPLATE
 from matplotlib.cbook import get_sample_data
+from networks import MOODS, SPEC, network, write
 from playwright.sync_api import Browser, Page, Route, expect
 from serving import face, fake_analyzer, plain, settings
 from skimage.data import astronaut
-from web_browser import PHONE, card, chromium, download, give, too_wide, visit
+from web_browser import PHONE, card, chromium, download, give, portrait, too_wide, visit
 
 from mien.media.stills import read_picture
+from mien.pipeline.analyzer import Settings
 from mien.render.palette import COLOURS
 from mien.serve.start import running
 from mien.serve.tokens import Role, make_token
@@ -79,6 +83,20 @@ def test_a_portrait_is_read(browser: Browser, real: str, tmp_path: Path) -> None
         assert drawn.shape == (512, 512 + hopper.shape[1], 3)
 
 
+def test_a_model_with_labels_of_its_own(browser: Browser, tmp_path: Path) -> None:
+    blob, _ = network((MOODS,))
+    model = write(tmp_path, blob, labels=MOODS.labels, heads=(MOODS,), input=replace(SPEC, template=TEMPLATE))
+    chosen = settings(tmp_path / "state", port=0, threads=1, analysis=Settings(model=str(model), threads=1))
+    with running(chosen, run=False) as address, visit(browser, address) as page:
+        page.get_by_text("Options").first.click()
+        expect(page.get_by_label("Only the clearest face")).to_be_visible()
+        expect(page.locator("#pictures-labels")).to_be_hidden()  # there is nothing to choose
+        give(page, ("portrait.png", cv2.imencode(".png", portrait()[..., ::-1])[1].tobytes()))
+        rows = card(page, "portrait.png").get_by_role("row")
+        expect(rows).to_have_text([re.compile(word) for word in MOODS.labels])
+        expect(page.get_by_text("Even people disagree")).to_have_count(0)  # it never learned what people say
+
+
 def test_several_pictures_and_what_is_wrong_with_some(browser: Browser, fake: str, tmp_path: Path) -> None:
     with visit(browser, fake, refused=2) as page:
         give(
@@ -120,14 +138,29 @@ def change_faces(page: Page, change: Callable[[dict[str, Any]], list[dict[str, A
     page.route("**/v1/analyze*", answer)
 
 
+def in_use(route: Route) -> None:
+    """Say that the bundled model reads."""
+    told = route.fetch()
+    body = told.json()
+    for model in body["models"]:
+        model["in_use"] = model["name"] == "expression"
+    route.fulfill(response=told, json=body)
+
+
 def test_where_people_disagree(browser: Browser, fake: str) -> None:
     flat = {"happy": 0.4, "surprise": 0.35, "neutral": 0.25}
     with visit(browser, fake) as page:
         change_faces(page, lambda one: [one | {"scores": one["scores"] | flat, "undecided": True}])
         give(page, ("a.png", face()))
-        found = card(page, "a.png")
-        expect(found.locator(".verdict")).to_have_text("happy or surprise")
-        expect(found.locator(".note")).to_have_text(
+        expect(card(page, "a.png").locator(".verdict")).to_have_text("happy or surprise")
+        # Nothing says that the fake model learned from votes.
+        expect(card(page, "a.png").locator(".note")).to_have_text(
+            "The model is not decided here. Its best score, that of happy, is 0.40."
+        )
+        page.route("**/v1/models", in_use)
+        page.reload()
+        give(page, ("a.png", face()))
+        expect(card(page, "a.png").locator(".note")).to_have_text(
             "Even people disagree here. Fewer than half of them would call it happy: the score is 0.40."
         )
 

@@ -20,6 +20,19 @@ export function headline(face) {
   return label(first[0]);
 }
 
+let voted = false;
+
+/** Hear which model reads: only one that learned from the votes of many people says how people would label a face. */
+export function reads(model) { voted = Boolean(model?.heads[0]?.name === "crowd"); }
+
+/** What a flat row of scores means; FER2013's own seven labels are one label a face, not votes. */
+export function doubt(labels, best = null) {
+  const people = voted && labels.length !== 7;
+  if (!best) return t(people ? "undecided" : "undecided.model");
+  const values = { label: label(best[0]), score: number(best[1]) };
+  return people ? t("undecided.why", values) : t("undecided.model.why", values);
+}
+
 export const because = (reason) => words(reason).map((one) => (has(`reason.${one}`) ? t(`reason.${one}`) : one)).join(" ");
 
 /** Paint a node in the colour of a label: --colour and, for words on it, --ink. */

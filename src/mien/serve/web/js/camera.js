@@ -1,7 +1,7 @@
 // The camera: live boxes and bars, a notice as long as it reads, nothing kept.
 
 import { friendly } from "./api.js";
-import { Bars, because, headline, paint, ranked } from "./bars.js";
+import { Bars, because, doubt, headline, paint, ranked } from "./bars.js";
 import { $, el, note, reduced, say } from "./dom.js";
 import { colours, GREY, ink } from "./palette.js";
 import { Stream } from "./stream.js";
@@ -142,7 +142,7 @@ class Live {
       const best = ranked(face)[0];
       const text = best ? headline(face) : because(face.reason) || headline(face);
       if (said.textContent !== text) said.textContent = text;
-      even.textContent = face.undecided ? t("undecided") : "";
+      even.textContent = face.undecided ? doubt(this.labels) : "";
       bars.show(face.scores, best?.[0]);
       return paint(node, colours(this.labels, this.colours)[face.top]);
     });

@@ -128,7 +128,8 @@ export async function add(file) {
   tell(t("film.upload", { share: percent(0), size: bytes(file.size) }));
   const form = new FormData();
   form.append("file", file, file.name);
-  const query = new URLSearchParams({ labels: $("film-labels").value, every: $("film-every").value, annotate: String($("film-annotate").checked) });
+  const query = new URLSearchParams({ every: $("film-every").value, annotate: String($("film-annotate").checked) });
+  if ($("film-labels").value) query.set("labels", $("film-labels").value);
   try {
     const job = await upload(`v1/films?${query}`, form, {
       signal: sending.signal,
@@ -189,8 +190,6 @@ export function begin() {
     target.value = "";
     if (file) add(file);
   });
-  document.addEventListener("language", () => {
-    for (const id of jobs.keys()) draw(id);
-    if (shown) show(shown);
-  });
+  document.addEventListener("language", () => { for (const id of jobs.keys()) draw(id); });
+  for (const change of ["language", "reader"]) document.addEventListener(change, () => { if (shown) show(shown); });
 }

@@ -1,6 +1,7 @@
 // The page: which view is shown, its language and light, who asks, what stands at its foot.
 
 import { get } from "./api.js";
+import { reads } from "./bars.js";
 import * as camera from "./camera.js";
 import { $, el } from "./dom.js";
 import * as drop from "./drop.js";
@@ -10,7 +11,7 @@ import * as pictures from "./pictures.js";
 import * as setup from "./setup.js";
 import * as stored from "./stored.js";
 import * as token from "./token.js";
-import { begin as beginText, choose, current, LANGUAGES, list, number, t } from "./text.js";
+import { begin as beginText, choose, current, has, label, LANGUAGES, list, number, t } from "./text.js";
 
 const VIEWS = { pictures: {}, film: films, camera, stored, setup };
 const SETS = ["eight", "seven", "six", "five", "three"];
@@ -60,11 +61,18 @@ function theme() {
   });
 }
 
+const reader = () => models?.models.find((one) => one.in_use && one.labels);
+
+/** The words to choose from are those that the model offers; its own, which come first, are not asked for by name. */
 function options() {
+  const own = reader();
+  const sets = own?.offers.length ? own.offers : SETS;
+  const named = (value) => (has(`labels.${value}`) ? t(`labels.${value}`) : list(own.labels.map(label)));
   for (const id of ["pictures-labels", "film-labels"]) {
-    const held = $(id).value || SETS[0];
-    $(id).replaceChildren(...SETS.map((value) => el("option", { value }, t(`labels.${value}`))));
-    $(id).value = held;
+    const held = $(id).value;
+    $(id).replaceChildren(...sets.map((value, i) => el("option", { value: i ? value : "" }, named(value))));
+    $(id).value = sets.includes(held) ? held : "";
+    $(id).closest(".field").hidden = sets.length < 2;
   }
   const held = $("film-every").value || "1";
   $("film-every").replaceChildren(...[1, 2, 5, 10].map((value) => el("option", { value }, value === 1 ? t("every.1") : t("every.n", { n: value }))));
@@ -131,7 +139,10 @@ async function begin() {
   [models, version] = await Promise.all([
     get("v1/models").catch(() => null), get("v1/openapi.json").then((one) => one.info.version, () => null),
   ]);
+  reads(reader());
+  options();
   foot();
+  document.dispatchEvent(new Event("reader"));
 }
 
 begin();

@@ -1,10 +1,10 @@
 // Pictures: dropped, chosen, pasted or taken; at most two are on their way at once.
 
 import { call, friendly } from "./api.js";
-import { Bars, because, headline, ranked, words } from "./bars.js";
+import { Bars, because, doubt, headline, ranked, words } from "./bars.js";
 import { boxes, called, thumbnail } from "./boxes.js";
 import { $, el, icon, save, say, stem } from "./dom.js";
-import { counted, has, label, number, t } from "./text.js";
+import { counted, has, t } from "./text.js";
 
 const AT_ONCE = 2;
 const cards = [];
@@ -140,7 +140,7 @@ class Card {
     const bars = new Bars(this.answer.labels, { caption: t("bars.of", { n: this.face + 1 }) }).show(face.scores, best[0][0]);
     return [
       el("p", { class: "verdict" }, headline(face)),
-      face.undecided ? el("p", { class: "note even" }, el("strong", {}, t("undecided")), " ", t("undecided.why", { label: label(best[0][0]), score: number(best[0][1]) })) : null,
+      face.undecided ? el("p", { class: "note even" }, el("strong", {}, doubt(this.answer.labels)), " ", doubt(this.answer.labels, best[0])) : null,
       why ? el("p", { class: "note warn" }, why) : null,
       bars.node,
     ];
@@ -199,7 +199,8 @@ function advance() {
 
 /** Read some picture files; the newest stand first. */
 export function add(files) {
-  const query = new URLSearchParams({ include: "annotated,csv", labels: $("pictures-labels").value });
+  const query = new URLSearchParams({ include: "annotated,csv" });
+  if ($("pictures-labels").value) query.set("labels", $("pictures-labels").value);
   if ($("pictures-best").checked) query.set("best_only", "true");
   const fresh = [...files].map((file) => new Card(file, query));
   cards.unshift(...fresh);
@@ -215,5 +216,5 @@ export function begin() {
   $("pictures-csv").addEventListener("click", () => save(table(finished()), "mien.csv", "text/csv"));
   $("pictures-json").addEventListener("click", () => save(plain(finished()), "mien.json", "application/json"));
   $("pictures-clear").addEventListener("click", () => { [...cards].forEach((card) => card.remove()); $("pictures-file").focus(); });
-  document.addEventListener("language", () => cards.forEach((card) => card.render()));
+  for (const change of ["language", "reader"]) document.addEventListener(change, () => cards.forEach((card) => card.render()));
 }

@@ -1,7 +1,7 @@
 // What came of one film: the annotated film, a timeline of every track, files to take along.
 
 import { call, friendly, get, token } from "./api.js";
-import { Bars, paint } from "./bars.js";
+import { Bars, doubt, paint } from "./bars.js";
 import { $, el, icon, save, stem } from "./dom.js";
 import { colours } from "./palette.js";
 import { bytes, clock, counted, label, t } from "./text.js";
@@ -81,7 +81,7 @@ function readout(timeline, node) {
     const now = present.slice(0, 4).map(({ track, scores, run }) => {
       const { said, even, one, node: part } = block(track);
       said.textContent = label(run.label);
-      even.textContent = Math.max(...scores) < UNDECIDED ? t("undecided") : "";
+      even.textContent = Math.max(...scores) < UNDECIDED ? doubt(timeline.labels) : "";
       paint(part, paints[run.label]);
       one.show(Object.fromEntries(timeline.labels.map((name, i) => [name, scores[i]])), run.label);
       return part;
