@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -85,7 +87,7 @@ def make_film(
     stamps = [round(CLOCK * (times[i] if times is not None else i / fps)) for i in range(len(frames))]
     step = round(CLOCK / fps)
     height, width = frames[0].shape[:2] if frames else (64, 96)
-    with av.open(str(path), "w", options=dict(mux or {})) as out:
+    with _same_priority(), av.open(str(path), "w", options=dict(mux or {})) as out:
         if recorded:
             out.metadata["creation_time"] = recorded
         video = out.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
@@ -117,6 +119,19 @@ def make_film(
             out.mux(picture.encode(_frame(np.full((32, 32, 3), 200, np.uint8), "yuvj420p", None)))
             out.mux(picture.encode(None))
     return path
+
+
+@contextmanager
+def _same_priority() -> Iterator[None]:
+    """Keep the priority of this thread: SVT-AV1, run by root, leaves it at real time, where a browser stands still."""
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    policy, parameter = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameter)
 
 
 def _fielded(frame: av.VideoFrame, order: str) -> av.VideoFrame:
