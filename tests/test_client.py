@@ -242,10 +242,7 @@ def test_a_film_that_is_away_when_it_is_sent_is_named(tmp_path: Path, monkeypatc
     sent = film(path, None)
     path.unlink()
     monkeypatch.setattr("mien.client.api.film", lambda *_: sent)
-    with (
-        asking(reply(202, JOB)) as (_script, service),
-        pytest.raises(SourceNotFoundError, match="no such file"),
-    ):
+    with asking() as (_script, service), pytest.raises(SourceNotFoundError, match="no such file"):
         service.submit(path)
 
 
