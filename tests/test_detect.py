@@ -69,7 +69,7 @@ POOLINGS = {
 
 
 def by_hand(name, pictures):
-    arrays = iter([a.astype(np.float64) for a in joblib.load(locate(card(name)))])
+    arrays = iter([a.astype(np.float64) for a in mtcnn._arrays(locate(card(name)))])
     x = (pictures.astype(np.float64) - 127.5) / 128
     for pooling in POOLINGS[name]:
         x = prelu(conv(x, next(arrays), next(arrays)), next(arrays))
@@ -94,7 +94,7 @@ def by_hand(name, pictures):
 )
 def test_the_networks_compute_what_their_arrays_say(name, height, width, astronaut):
     pictures = np.stack([astronaut[y : y + height, 190 : 190 + width] for y in (20, 70, 90, 300)])
-    model = mtcnn._network(name, joblib.load(locate(card(name))), mtcnn._POOLS[name])
+    model = mtcnn._network(name, mtcnn._arrays(locate(card(name))), mtcnn._POOLS[name])
     onnx.checker.check_model(onnx.load_from_string(model), full_check=True)
     found = np.array(open_session(model, threads=1).run(None, {"pictures": pictures})[0])
     found = np.moveaxis(found, 1, -1) if found.ndim == 4 else found
@@ -323,7 +323,7 @@ def test_haar_scores_only_order(astronaut):
 
 
 def test_damaged_arrays_are_an_error_of_the_model(monkeypatch):
-    arrays = joblib.load(locate(card("mtcnn-rnet")))
+    arrays = mtcnn._arrays(locate(card("mtcnn-rnet")))
     monkeypatch.setattr(joblib, "load", lambda file: arrays[:5])
     with pytest.raises(ModelError, match="not the arrays of mtcnn-rnet"):
         mtcnn._open.__wrapped__("mtcnn-rnet", 1)

@@ -9,11 +9,11 @@ import sys
 import threading
 from pathlib import Path
 
-import joblib
 import pytest
 
 import mien.zoo.store as store
 from mien.errors import IntegrityError, ModelError, UnknownModelError
+from mien.models.mtcnn import _arrays
 from mien.zoo import catalog
 from mien.zoo.card import ModelCard
 
@@ -192,7 +192,7 @@ def test_every_card_names_a_file_that_is_there(name):
 @pytest.mark.parametrize("name", ["mtcnn-pnet", "mtcnn-rnet", "mtcnn-onet"])
 def test_parameters_are_counted_right(name):
     wanted = catalog.card(name)
-    assert sum(a.size for a in joblib.load(store.locate(wanted))) == wanted.parameters
+    assert sum(a.size for a in _arrays(store.locate(wanted))) == wanted.parameters
 
 
 def test_finding_the_weights_of_mtcnn_does_not_import_it():

@@ -7,6 +7,7 @@ import itertools
 import threading
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -98,17 +99,21 @@ def _network(name: str, arrays: Sequence[NDArray[Any]], pools: Sequence[int]) ->
 _POOLS = {"mtcnn-pnet": (2, 0, 0), "mtcnn-rnet": (3, 3, 0, 0), "mtcnn-onet": (3, 3, 2, 0, 0)}
 
 
-@cache
-def _open(name: str, threads: int) -> ort.InferenceSession:
+def _arrays(file: Path) -> list[Any]:
+    # joblib unpickles, which runs code: only files whose SHA-256 was checked come here.
     import joblib
     import lz4.frame
 
-    # joblib unpickles, which runs code: only bytes whose SHA-256 was checked come here.
+    # Given the file itself, joblib reads it through lz4's file object, which complains at its end in Python 3.13.
+    arrays: list[Any] = joblib.load(io.BytesIO(lz4.frame.decompress(file.read_bytes())))
+    return arrays
+
+
+@cache
+def _open(name: str, threads: int) -> ort.InferenceSession:
     file = locate(card(name))
     try:
-        # Given the file itself, joblib reads it through lz4's file object, which complains at its end in Python 3.13.
-        arrays = joblib.load(io.BytesIO(lz4.frame.decompress(file.read_bytes())))
-        model = _network(name, arrays, _POOLS[name])
+        model = _network(name, _arrays(file), _POOLS[name])
     except (ValueError, TypeError, IndexError, StopIteration, RuntimeError) as error:
         msg = f"{file}: not the arrays of {name} ({error}); install mtcnn 1.0 again"
         raise ModelError(msg) from error
