@@ -159,6 +159,7 @@ def test_where_people_disagree(browser: Browser, fake: str) -> None:
         )
         page.route("**/v1/models", in_use)
         page.reload()
+        expect(page.locator("html[data-ready]")).to_be_attached()
         give(page, ("a.png", face()))
         expect(card(page, "a.png").locator(".note")).to_have_text(
             "Even people disagree here. Fewer than half of them would call it happy: the score is 0.40."
