@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -94,7 +95,7 @@ class DroppedError(Exception):
     """Nobody waits for this work any more."""
 
 
-class Work:
+class Work(ABC):
     """One thing that waits for a thread, and who waits for it.
 
     ``look`` runs in a thread of its own among a few, ``found`` after the expression model said its scores. Where
@@ -111,13 +112,13 @@ class Work:
         self.dropped = False
         self.began = 0.0
 
+    @abstractmethod
     def look(self) -> Look:
         """Decode, find the faces and cut them out."""
-        raise NotImplementedError
 
+    @abstractmethod
     def found(self, look: Look, scores: Scores) -> Found:
         """Make the answer."""
-        raise NotImplementedError
 
     def go_on(self) -> None:
         """Stop here when nobody waits for the answer.
